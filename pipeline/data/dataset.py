@@ -1,0 +1,68 @@
+"""Small copies as PyTorch data sets. Images stay uint8 until they are on the device."""
+
+from __future__ import annotations
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pipeline.data.augmentation import augment
+
+
+class TrainingImages(Dataset):
+    """Augmented training images of one epoch.
+
+    Items are an image, uint8 (3, H, W), and its mask, uint8 (H, W) with 255 = all mask.
+
+    Args:
+        images: uint8 (N, H, W, 3) of the whole training set, a memory map.
+        masks: uint8 (N, H, W) likewise.
+        rows: which of them to train on.
+        transform: the augmentation.
+        seed: of the augmentation, with the epoch and the row.
+        epoch: number of the epoch.
+    """
+
+    def __init__(
+        self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, transform: A.Compose, seed: int, epoch: int
+    ) -> None:
+        self.images, self.masks, self.rows = images, masks, rows
+        self.transform, self.seed, self.epoch = transform, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        row = int(self.rows[index])
+        image, mask = augment(
+            self.transform, np.asarray(self.images[row]), np.asarray(self.masks[row]),
+            seed=self.seed, epoch=self.epoch, row=row,
+        )  # fmt: skip
+        return as_tensor(image), torch.from_numpy(np.array(mask))
+
+
+class HeldOutImages(Dataset):
+    """Images as they are, with their masks where given; same items as ``TrainingImages``."""
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray | None, rows: np.ndarray) -> None:
+        self.images, self.masks, self.rows = images, masks, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
+        row = int(self.rows[index])
+        image = as_tensor(self.images[row])
+        return image if self.masks is None else (image, torch.from_numpy(np.array(self.masks[row])))
+
+
+def as_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 array, memory-mapped or not -> (3, H, W) uint8 tensor with its own memory."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def quiet_worker(_: int) -> None:
+    """OpenCV's own threads would fight with the loader's processes."""
+    cv2.setNumThreads(0)

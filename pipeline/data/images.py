@@ -1,0 +1,144 @@
+"""The one reader of image and mask files.
+
+Pillow decodes because it raises on a truncated file (OpenCV fills the rest with grey), tells an image's size
+from its header, and decodes JPEGs at 1/2, 1/4 or 1/8 size straight from their DCT coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import DataError, some
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+EXIF_ORIENTATION = 0x0112
+ORIENTATIONS_ON_THE_SIDE = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A decoded image.
+
+    ``pixels`` is uint8 (h, w, 3), RGB, upright; ``height`` and ``width`` are the size of the full image, of
+    which ``pixels`` may be a reduced decoding.
+    """
+
+    pixels: np.ndarray
+    height: int
+    width: int
+
+
+def read_image(path: Path, at_least: tuple[int, int] | None = None) -> Photograph:
+    """Decode an image, turned as its EXIF orientation says.
+
+    Args:
+        path: any file that Pillow reads.
+        at_least: height and width below which a reduced-size JPEG decoding must not go; full size when None.
+
+    Raises:
+        DataError: the file is missing, is no image, or ends early.
+    """
+    with _open(path) as image:
+        height, width = _upright_size(image)
+        if at_least is not None:
+            # Twice the target leaves area averaging something to average; the draft is taken before turning.
+            side = 2 * max(at_least)
+            image.draft("RGB", (side, side))
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return Photograph(pixels, height, width)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright image, from the file's header alone."""
+    with _open(path) as image:
+        return _upright_size(image)
+
+
+def read_class_map(path: Path) -> np.ndarray:
+    """Decode a single-channel mask file: class indices or grey values, uint8 (H, W); a palette is ignored.
+
+    Raises:
+        DataError: the file is missing, broken, or has several channels.
+    """
+    with _open(path) as image:
+        if image.mode not in ("1", "L", "P"):
+            raise DataError(f"{path}: a mask needs one 8-bit channel, this file has mode {image.mode}")
+        if image.mode == "1":
+            image = image.convert("L")
+        return np.asarray(ImageOps.exif_transpose(image))
+
+
+class _open:
+    """``Image.open`` with errors that name the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Image.Image:
+        try:
+            self.image = Image.open(self.path)
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: no such file") from None
+        except UnidentifiedImageError:
+            raise DataError(f"{self.path}: not an image, or of an unknown kind") from None
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DataError(f"{self.path}: {error}") from None
+        return self.image
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.image.close()
+        if isinstance(error, (OSError, SyntaxError, ValueError)) and not isinstance(error, DataError):
+            raise DataError(f"{self.path}: cannot be decoded: {error}") from None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    turned = image.getexif().get(EXIF_ORIENTATION) in ORIENTATIONS_ON_THE_SIDE
+    return (width, height) if turned else (height, width)
+
+
+def list_images(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by file name, sorted.
+
+    Raises:
+        DataError: the folder is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    return {path.name: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def by_stem(files: dict[str, Path]) -> dict[str, Path]:
+    """Image files by their name without the suffix, the usual image id.
+
+    Raises:
+        DataError: two files differ in their suffix only.
+    """
+    stems: dict[str, Path] = {}
+    clashes = []
+    for path in files.values():
+        if path.stem in stems:
+            clashes.append(f"{stems[path.stem].name} and {path.name}")
+        stems[path.stem] = path
+    if clashes:
+        raise DataError(f"{path.parent}: several images have one id: {some(clashes)}")
+    return stems
+
+
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """64-bit hash that survives re-encoding and resizing: signs of the lowest 8 x 8 DCT terms.
+
+    The "pHash" of Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010): grey
+    32 x 32, DCT, the terms of lowest frequency compared with their median.
+
+    Args:
+        pixels: uint8 (H, W, 3), RGB.
+    """
+    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")

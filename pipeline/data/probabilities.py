@@ -1,0 +1,71 @@
+"""Stored probability maps: uint8 Zarr arrays (N, H, W) at network size, 255 = 1.0, with their image ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from pipeline.artifacts import need, whole_or_absent
+from pipeline.errors import DataError
+
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """``maps[i]`` is the map of ``image_ids[i]``; read lazily, a chunk of images at a time."""
+
+    image_ids: list[str]
+    maps: zarr.Array
+
+
+def write_probabilities(path: Path, image_ids: list[str], size: tuple[int, int], batches: Iterable[np.ndarray]) -> None:
+    """Store maps as they come, in O(batch) memory; whole or not at all.
+
+    Args:
+        path: the Zarr folder.
+        image_ids: one for each map, in order.
+        size: height and width of the maps.
+        batches: uint8 (B, H, W) arrays, together one map for each id.
+    """
+    with whole_or_absent(path) as new:
+        shape = (len(image_ids), *size)
+        maps = zarr.create_array(new, shape=shape, chunks=(CHUNK, *size), dtype="uint8", fill_value=0)
+        maps.attrs["image_ids"] = image_ids
+        start = 0
+        for batch in batches:
+            maps[start : start + len(batch)] = batch
+            start += len(batch)
+        if start != len(image_ids):
+            raise ValueError(f"{start} maps for {len(image_ids)} images")
+
+
+def read_probabilities(path: Path, stage: str) -> Probabilities:
+    """Open stored maps.
+
+    Raises:
+        DataError: they are missing (run ``stage``) or broken.
+    """
+    need(path, stage)
+    try:
+        maps = zarr.open_array(path, mode="r")
+        return Probabilities(list(maps.attrs["image_ids"]), maps)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a readable probability array ({error}): delete it, run {stage!r} again"
+        ) from None
+
+
+def as_bytes(probabilities: np.ndarray) -> np.ndarray:
+    """Floats in 0..1 -> uint8, round(255 p).
+
+    Raises:
+        ValueError: a probability is not finite or outside 0..1.
+    """
+    if not np.all((probabilities >= 0) & (probabilities <= 1)):
+        raise ValueError("a probability is not a number from 0 to 1")
+    return np.rint(probabilities * 255).astype(np.uint8)

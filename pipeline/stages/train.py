@@ -1,0 +1,93 @@
+"""Train one model with one fold held out.
+
+Reads   kfold/<experiment>/folds.csv, images.csv and its small copies
+Writes  kfold/<experiment>/<model>/fold<k>/weights.safetensors   the network, and weights.safetensors.json
+        .../history.csv    epoch, train_loss, val_loss, val_dice, learning_rate, images_per_second, seconds
+        .../metrics.json   the last epoch's row, parameters, seconds
+        .../last.ckpt      while training; an interrupted training resumes from it
+
+    python -m pipeline train --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
+from pipeline.command import (
+    ExperimentOption,
+    FoldOption,
+    ModelOption,
+    OverridesOption,
+    QuietOption,
+    check_fold,
+    check_model,
+    make_console,
+    run_command,
+)  # fmt: skip
+from pipeline.config import load_experiment
+from pipeline.data.cache import CachePaths, open_small, read_folds
+from pipeline.errors import DataError
+from pipeline.learning.networks import build_network, save_network
+from pipeline.learning.training import FoldData, train_network
+
+
+def train(
+    experiment: ExperimentOption,
+    model: ModelOption,
+    fold: FoldOption,
+    overrides: OverridesOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one model with one fold held out.
+
+    Example: python -m pipeline train --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+    """
+    settings = load_experiment(experiment, overrides)
+    console = make_console(quiet)
+    chosen = check_model(settings, model)
+    check_fold(settings, fold)
+    artifacts = Artifacts.of(settings)
+    paths = artifacts.fold(model, fold)
+    data = _fold_data(artifacts, fold)
+    started = time.perf_counter()
+    # Each fold starts from its own random decoder, and the same fold always from the same.
+    seed = int(np.random.SeedSequence([settings.seed, fold]).generate_state(1)[0] % 2**31)
+    network = build_network(chosen, seed)
+    origin = {
+        "model": chosen.model_dump(mode="json"),
+        "seed": seed,
+        "inputs": {path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds)},
+    }
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    console.print(
+        f"train: {model} ({chosen.architecture}, {chosen.encoder}, weights: {chosen.weights or 'from scratch'}, "
+        f"{parameters / 1e6:.1f} M parameters), fold {fold}: {len(data.training_rows)} images, "
+        f"{len(data.held_out_rows)} held out"
+    )
+    last = train_network(network, data, chosen.training, seed, paths, origin, console.print)
+    save_network(network, paths.weights, {**origin, "size": settings.image.size, "versions": versions()})
+    write_json(
+        paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}
+    )
+    paths.checkpoint.unlink(missing_ok=True)
+
+
+def _fold_data(artifacts: Artifacts, fold: int) -> FoldData:
+    folds = read_folds(artifacts)["fold"].to_numpy()
+    cache = CachePaths(artifacts.cache)
+    data = FoldData(
+        open_small(cache.images("train")),
+        open_small(cache.masks),
+        np.flatnonzero(folds != fold),
+        np.flatnonzero(folds == fold),
+    )
+    if len(data.training_rows) < 2 or not len(data.held_out_rows):
+        raise DataError(f"{artifacts.folds}: fold {fold} leaves {len(data.training_rows)} images to train on")
+    return data
+
+
+if __name__ == "__main__":
+    run_command(train)

@@ -1,0 +1,82 @@
+"""Find the best threshold on the out-of-fold maps, exactly, at the images' original resolution.
+
+Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
+Writes  kfold/<experiment>/tuning.json   threshold of the ensemble; for it and for each model: Dice per fold,
+                                         tuned (optimistic), cross-fitted, and the whole curve
+
+A threshold is a byte t: a pixel is foreground where the stored probability, restored to the image's size,
+is >= t. The cross-fitted score takes for each fold the threshold that is best on the other folds.
+
+    python -m pipeline tune --experiment pipeline/experiments/demo.yaml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
+from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
+from pipeline.config import load_experiment
+from pipeline.data.cache import read_folds, read_images, read_true_masks
+from pipeline.data.oof import check_ids, read_out_of_fold
+from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.postprocess import Held, threshold_counts, tune_threshold
+from pipeline.rle import RleTable
+
+
+def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
+    """Find the best threshold on the out-of-fold maps, at original resolution.
+
+    Example: python -m pipeline tune --experiment pipeline/experiments/demo.yaml
+    """
+    settings = load_experiment(experiment, overrides)
+    console = make_console(quiet)
+    artifacts = Artifacts.of(settings)
+    images = read_images(artifacts, "train")
+    folds = read_folds(artifacts)["fold"].to_numpy()
+    truth = read_true_masks(artifacts, images["image_id"].tolist())
+    blend = read_probabilities(artifacts.ensemble_oof, "ensemble")
+    check_ids(blend, images["image_id"].tolist(), artifacts.ensemble_oof)
+    sets: dict[str, Any] = {name: read_out_of_fold(artifacts, name, settings.folds.count) for name in settings.models}
+    sets["ensemble"] = blend.maps
+    tunings = {}
+    for name, maps in sets.items():
+        held = track(held_images(maps, images, truth), len(images), f"tune {name}", console)
+        tunings[name] = tune_threshold(threshold_counts(held, len(images), settings.image.fit), folds)
+        _say(name, tunings[name], console)
+    best = tunings["ensemble"]
+    content = {
+        "metric": "dice",
+        "threshold": best.threshold,
+        "rule": "foreground where the stored byte, restored to the image's size, is >= threshold",
+        "sets": {name: asdict(tuning) for name, tuning in tunings.items()},
+        "inputs": {
+            path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds, artifacts.ensemble_oof)
+        },
+        "versions": versions(),
+    }
+    write_json(artifacts.tuning, content)
+
+
+def held_images(maps: Any, images: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
+    """Maps with sizes and true masks, a chunk of maps in memory at a time."""
+    heights, widths = images["height"].tolist(), images["width"].tolist()
+    for start in range(0, len(images), CHUNK):
+        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(images))], start):
+            yield Held(prob_hw, heights[row], widths[row], truth[row])
+
+
+def _say(name: str, tuning: Any, console: Console) -> None:
+    console.print(
+        f"tune: {name}: Dice {tuning.at_half:.4f} at threshold 128/255; {tuning.cross_fitted:.4f} tuned, cross-fitted; "
+        f"{tuning.tuned:.4f} at {tuning.threshold}/255, chosen on the same images"
+    )
+
+
+if __name__ == "__main__":
+    run_command(tune)
