@@ -1,0 +1,61 @@
+"""Masks as run lengths.
+
+>>> import numpy as np
+>>> from pipeline import rle
+>>> mask = np.array([[0, 1, 1],
+...                  [0, 1, 0]], np.uint8)
+>>> rle.encode(mask)  # pixels are numbered down the columns, from 1
+'3 3'
+>>> rle.encode(mask, "carvana")  # along the rows
+'2 2 5 1'
+>>> edges = rle.text_to_edges("1 3 10 5", shape=(4, 5))
+>>> edges.tolist()
+[0, 3, 9, 14]
+>>> rle.area(edges), rle.intersection(edges, rle.to_edges(np.ones((4, 5), bool)))
+(8, 8)
+>>> rle.from_edges(edges, (4, 5))
+array([[1, 0, 0, 1, 0],
+       [1, 0, 1, 1, 0],
+       [1, 0, 1, 0, 0],
+       [0, 0, 1, 0, 0]], dtype=uint8)
+
+Inside the project a mask is its *edges*: one uint32 array `[s0, e0, s1, e1, ...]` of half-open runs of
+foreground pixels, numbered from 0 down the columns, sorted and not touching (s0 < e0 < s1 < e1 ...). So an
+empty mask is an empty array and a full one `[0, H * W]`, neither a special case, and equal masks have equal
+edges. Images of more than 2**32 - 1 pixels are refused. Areas, overlaps, unions and votes are computed on
+edges, in time proportional to the number of runs; a `RleTable` holds the edges of many masks in one array.
+
+"start length" and the competitions' other conventions (`RleFormat`, `FORMATS`) exist only in texts. Reading
+is strict: a text that a competition's metric might refuse, or read otherwise than was meant, is an `RleError`.
+"""
+
+from .algebra import area, areas, dice, intersection, intersections, iou, union, vote
+from .codec import decode, edges_to_text, encode, text_to_edges
+from .csv_files import read_csv, write_csv
+from .formats import FORMATS, RleError, RleFormat, get_format
+from .masks import from_edges, to_edges
+from .table import RleTable
+
+__all__ = [
+    "FORMATS",
+    "RleError",
+    "RleFormat",
+    "RleTable",
+    "area",
+    "areas",
+    "decode",
+    "dice",
+    "edges_to_text",
+    "encode",
+    "from_edges",
+    "get_format",
+    "intersection",
+    "intersections",
+    "iou",
+    "read_csv",
+    "text_to_edges",
+    "to_edges",
+    "union",
+    "vote",
+    "write_csv",
+]

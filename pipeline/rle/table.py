@@ -1,0 +1,40 @@
+"""A table of masks in columns: one array of edges for all rows, as a CSV file of RLE texts holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import kernels
+
+
+@dataclass(frozen=True)
+class RleTable:
+    """N masks, each with an id and, where known, its image's size.
+
+    ids: unique, in order of first appearance.
+    offsets: int64 (N + 1,); row i's edges are edges[offsets[i]:offsets[i + 1]].
+    edges: uint32, see `pipeline.rle`.
+    heights, widths: int64 (N,), 0 where the size is unknown.
+    """
+
+    ids: list[str]
+    offsets: np.ndarray
+    edges: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The edges of a row, a view."""
+        row = range(len(self))[row]  # IndexError past the end; negative rows count from there
+        return self.edges[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, indices: Sequence[int]) -> "RleTable":
+        """The rows with these indices, in this order."""
+        indices = np.arange(len(self))[np.asarray(indices, np.int64)]
+        edges, offsets = kernels.take_rows(self.edges, self.offsets, indices)
+        ids = [self.ids[index] for index in indices]
+        return RleTable(ids, offsets, edges, self.heights[indices], self.widths[indices])

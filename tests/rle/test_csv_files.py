@@ -1,0 +1,226 @@
+"""CSV files of RLE texts: what is read, what is written, and what each fault is called."""
+
+import csv
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import rle
+
+ROWS = {"0015": [0, 3, 9, 14], "b": [], "c,d": [75, 76]}
+PLAIN = 'image_id,rle\n0015,1 3 10 5\nb,\n"c,d",76 1\n'
+
+
+def write(folder: Path, content: str | bytes, name: str = "train.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def masks(table: rle.RleTable) -> dict[str, list[int]]:
+    return {id: table[i].tolist() for i, id in enumerate(table.ids)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN,
+        PLAIN.rstrip("\n"),
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r\n").rstrip("\r\n"),
+        "\ufeff" + PLAIN,
+        PLAIN.replace("1 3 10 5", '"1 3 10 5"').replace("b,", 'b,""'),
+        PLAIN.replace("1 3 10 5", "  1 3  10 5 ").replace("b,", "b, "),
+        PLAIN.replace("b,", "b,nan"),
+        PLAIN.replace("b,", "b,NaN"),
+        PLAIN.replace("\n", "\n\n").replace("image_id,rle\n\n", "image_id,rle\n"),
+        PLAIN.replace("image_id,rle", "ImageId, EncodedPixels"),
+        PLAIN.replace("image_id,rle", '"id","rle_mask"'),
+        PLAIN.replace("image_id,rle", "first,second"),
+        'rle,note,id\n1 3 10 5,"a ""quoted"", note\nof two lines",0015\n,,b\n76 1,"5""","c,d"\n',
+        'rle,note,id\n1 3 10 5,it is 5" long,0015\n,,b\n76 1,"","c,d"\n',
+        gzip.compress(PLAIN.encode()),
+    ],
+)
+def test_variants_of_one_file(tmp_path, content):
+    table = rle.read_csv(write(tmp_path, content), shape=(8, 10))
+    assert masks(table) == ROWS
+    assert table.ids == list(ROWS)
+    assert table.heights.tolist() == [8, 8, 8]
+    assert table.widths.tolist() == [10, 10, 10]
+
+
+def test_a_file_without_rows(tmp_path):
+    for content in ("image_id,rle", "image_id,rle\n", "image_id,rle\r\n\r\n"):
+        table = rle.read_csv(write(tmp_path, content))
+        assert len(table) == 0
+        assert table.offsets.tolist() == [0]
+        assert rle.areas(table).tolist() == []
+
+
+def test_several_rows_of_an_id_are_united(tmp_path):
+    content = "id,rle\na,1 3\nb,5 5\na,\na,10 2 20 1\nb,8 4\nc,\na,2 9\n"
+    table = rle.read_csv(write(tmp_path, content))
+    assert masks(table) == {"a": [0, 11, 19, 20], "b": [4, 11], "c": []}
+    with pytest.raises(rle.RleError) as error:
+        rle.read_csv(tmp_path / "train.csv", unique=True)
+    assert str(error.value) == "train.csv row 4 (id a): the id appears in row 2 already"
+
+
+def test_columns_and_sizes(tmp_path):
+    path = write(tmp_path, "h,w,key,note,code\n2,3,a,x,2 5\n,,b,x,99 1\n2,3,a,y,1 1\n")
+    table = rle.read_csv(path, columns=("key", "code"))
+    assert masks(table) == {"a": [0, 6], "b": [98, 99]}
+    assert table.heights.tolist() == [2, 0]
+    assert table.widths.tolist() == [3, 0]
+    table = rle.read_csv(path, columns=("key", "code"), size_columns=("w", "h"))
+    assert table.heights.tolist() == [3, 0]
+    table = rle.read_csv(path, columns=("key", "code"), sizes={"a": (10, 10), "b": (33, 3)})
+    assert table.heights.tolist() == [10, 33]
+    table = rle.read_csv(path, columns=("key", "code"), shape=(100, 100))
+    assert table.widths.tolist() == [100, 100]
+
+
+@pytest.mark.parametrize("name", rle.FORMATS)
+def test_every_format(tmp_path, name):
+    shape = (20, 70)
+    rng = np.random.default_rng(5)
+    pixels = [rng.random(shape) < density for density in (0, 0.1, 0.9, 1)]
+    ids = [f"{i:04}" for i in range(len(pixels))]
+    rle.write_csv(tmp_path / "x.csv", ids, [rle.encode(mask, name) for mask in pixels])
+    table = rle.read_csv(tmp_path / "x.csv", name, shape=shape)
+    assert masks(table) == {id: rle.to_edges(mask).tolist() for id, mask in zip(ids, pixels, strict=True)}
+
+
+def test_siim_as_published(tmp_path):
+    """A space after the comma, in the header too."""
+    table = rle.read_csv(write(tmp_path, "ImageId, EncodedPixels\n1.2.3, -1\n1.2.4, 5 2 1 3\n"), "siim")
+    assert masks(table) == {"1.2.3": [], "1.2.4": [5, 7, 8, 11]}
+
+
+def test_a_first_row_too_long_for_a_header(tmp_path):
+    with pytest.raises(rle.RleError, match="the first line must name an id and an RLE column, not 'a,1 1"):
+        rle.read_csv(write(tmp_path, "a," + " ".join(f"{2 * i + 1} 1" for i in range(30_000)) + "\nb,\n"))
+
+
+@given(
+    ids=st.lists(
+        st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1),
+        unique=True,
+    )
+)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+def test_round_trip(tmp_path_factory, ids):
+    """Any id survives, and Python's own reader sees the same."""
+    path = tmp_path_factory.mktemp("csv") / "ids.csv"
+    texts = [f"{i + 1} 1 {i + 3} 7" if i % 3 else "" for i in range(len(ids))]
+    rle.write_csv(path, ids, texts, columns=("Id", "EncodedPixels"))
+    table = rle.read_csv(path)
+    assert table.ids == ids
+    assert [rle.edges_to_text(table[i], None) for i in range(len(table))] == texts
+    with open(path, newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["Id", "EncodedPixels"], *map(list, zip(ids, texts, strict=True))]
+
+
+def test_many_rows_around_the_blocks_of_64_bytes(tmp_path):
+    rng = np.random.default_rng(1)
+    for length in range(20):
+        starts = [rng.integers(1, 9, rng.integers(0, 30)) for _ in range(50)]
+        texts = [" ".join(f"{s} 1" for s in np.cumsum(start + 1)) for start in starts]
+        ids = [f"{i}" + "x" * (length * i % 67) for i in range(50)]
+        rle.write_csv(tmp_path / "x.csv", ids, texts)
+        table = rle.read_csv(tmp_path / "x.csv")
+        assert table.ids == ids
+        assert [rle.edges_to_text(table[i], None) for i in range(50)] == texts
+
+
+HEADER = "image_id,rle,height,width\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (HEADER + "a,1 3,8,10\n0015,1 1 5 1 76 7,8,10\n", {},
+         "train.csv row 3 (id 0015): token 6 '7': run ends at pixel 82, the image 8x10 has 80 pixels"),
+        (HEADER + "\n\na,1 x,8,10\n", {}, "train.csv row 4 (id a): token 2 'x': not a whole number"),
+        (HEADER + 'a,"1 ""3""",8,10\n', {}, "train.csv row 2 (id a): token 2 '\"\"3\"\"': not a whole number"),
+        (HEADER + "a,-,8,10\n", {}, "train.csv row 2 (id a): token 1 '-': not a whole number"),
+        (HEADER + "a,é 1,8,10\n", {}, "train.csv row 2 (id a): token 1 'é': not a whole number"),
+        (HEADER + "a,1 3,8,10\n,1 3,8,10\n", {}, "train.csv row 3: the id is empty"),
+        (HEADER + "a,1 3,8\n", {}, "train.csv row 2: 3 fields, but the header has 4"),
+        (HEADER + "a,1,3,8,10\n", {}, "train.csv row 2: 5 fields, but the header has 4"),
+        (HEADER + 'a,1 3,8,10\nb,"1 3,8,10\nc,1 3,8,10\n', {},
+         "train.csv row 3: a quote is opened and never closed"),
+        (HEADER + '"a"b,1 3,8,10\n', {}, "train.csv row 2: text after the closing quote in b'\"a\"b'"),
+        (HEADER + "a,1 3,8.0,10\n", {},
+         "train.csv row 2: a height or width must be a positive whole number, not '8.0'"),
+        (HEADER + "a,1 3,0,10\n", {},
+         "train.csv row 2: a height or width must be a positive whole number, not '0'"),
+        (HEADER + "a,1 3,,10\n", {}, "train.csv row 2 (id a): an image of 0x10 has no pixels"),
+        (HEADER + "a,1 3,99999,99999\n", {},
+         "train.csv row 2 (id a): an image of 99999x99999 has more than 4294967295 pixels"),
+        (HEADER + "a,1 3,8,10\na,1 3,10,8\n", {},
+         "train.csv row 3 (id a): the image is 10x8 here, but 8x10 in row 2"),
+        (PLAIN, {"fmt": "carvana"},
+         "train.csv row 2 (id 0015): format carvana needs the image's shape (height, width)"),
+        (PLAIN, {"fmt": "carvana", "sizes": {"b": (5, 5), "0015": (3, 3)}},
+         "train.csv row 2 (id 0015): token 4 '5': run ends at pixel 14, the image 3x3 has 9 pixels"),
+        (PLAIN, {"columns": ("id", "rle")}, "train.csv: no column 'id'; the columns are image_id, rle"),
+        (PLAIN, {"size_columns": ("height", "width")},
+         "train.csv: no column 'height'; the columns are image_id, rle"),
+        ("id,rle,rle\na,1 1,1 1\n", {"columns": ("id", "rle")},
+         "train.csv: several columns 'rle'; the columns are id, rle, rle"),
+        ("id\n1\n", {}, "train.csv: the first line must name an id and an RLE column, not 'id'"),
+        ("", {}, "train.csv: the first line must name an id and an RLE column, not ''"),
+        ("0015,1 3\nb,\n", {}, "train.csv: the first line must name an id and an RLE column, not '0015,1 3'"),
+        (PLAIN, {"fmt": "kagle"}, "unknown RLE format 'kagle'; did you mean 'kaggle'? Known: "
+         + ", ".join(rle.FORMATS)),
+        (PLAIN, {"shape": (0, 5)}, "an image of 0x5 has no pixels"),
+    ],
+)  # fmt: skip
+def test_faults(tmp_path, content, options, message):
+    with pytest.raises(rle.RleError) as error:
+        rle.read_csv(write(tmp_path, content), **options)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,rle\na\xff,1 1\n", r"train.csv row 2: not UTF-8: b'a\xff'"),
+        (b"id,rle\na,1 \xff\n", "train.csv row 2 (id a): token 2 '\ufffd': not a whole number"),
+        ("id".encode("utf-16"), "train.csv: the first line must name an id and an RLE column, "),
+    ],
+)
+def test_bytes_that_are_not_utf8(tmp_path, content, message):
+    with pytest.raises(rle.RleError, match="^" + re.escape(message)):
+        rle.read_csv(write(tmp_path, content))
+
+
+def test_as_many_texts_as_ids(tmp_path):
+    with pytest.raises(rle.RleError, match="ids and texts differ in number"):
+        rle.write_csv(tmp_path / "x.csv", ["a", "b"], ["1 1"])
+
+
+def test_tables_that_are_not_aligned(tmp_path):
+    table = rle.read_csv(write(tmp_path, PLAIN))
+    assert rle.intersections(table, table).tolist() == [8, 0, 1]
+    with pytest.raises(rle.RleError, match="tables of 3 and 3 rows differ in their ids or the ids' order"):
+        rle.intersections(table, table.take([2, 1, 0]))
+
+
+def test_rows_of_a_table(tmp_path):
+    table = rle.read_csv(write(tmp_path, PLAIN))
+    assert table[-1].tolist() == [75, 76]
+    assert [len(edges) for edges in table] == [4, 0, 2]
+    assert len(table.take([])) == 0
+    for bad in (3, -4):
+        with pytest.raises(IndexError):
+            table[bad]
+        with pytest.raises(IndexError):
+            table.take([bad])
