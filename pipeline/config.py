@@ -46,6 +46,11 @@ class DataSettings(Settings):
     submission_format: str = "kaggle"
     """RLE convention of the submission: a preset of ``pipeline.rle``."""
 
+    @property
+    def knows_test_truth(self) -> bool:
+        """Whether the source has true masks for its test set."""
+        return False
+
     @field_validator("submission_format", "format", check_fields=False)
     @classmethod
     def _known_format(cls, value: str) -> str:
@@ -74,6 +79,10 @@ class KaggleData(DataSettings):
     group_column: str | None = None
     """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene)."""
 
+    @property
+    def knows_test_truth(self) -> bool:
+        return self.test_truth is not None
+
 
 class EasyPortraitData(DataSettings):
     """The layout of EasyPortrait: ``images/SPLIT``, ``annotations/SPLIT`` and ``meta.csv`` (tab-separated)."""
@@ -84,6 +93,10 @@ class EasyPortraitData(DataSettings):
     train_splits: tuple[str, ...] = ("train",)
     test_split: str | None = "test"
     meta: str = "meta.csv"
+
+    @property
+    def knows_test_truth(self) -> bool:
+        return bool(self.root and self.test_split and (self.root / "annotations" / self.test_split).is_dir())
 
     @property
     def class_indices(self) -> tuple[int, ...]:
@@ -123,6 +136,10 @@ class GeneratedData(DataSettings):
     """Least and greatest height, pixels."""
     widths: Size = (120, 200)
     """Least and greatest width, pixels."""
+
+    @property
+    def knows_test_truth(self) -> bool:
+        return True
 
     @field_validator("heights", "widths")
     @classmethod
@@ -298,6 +315,17 @@ def load_experiment(file: Path, overrides: list[str] | None = None) -> Experimen
     return _resolve_paths(experiment)
 
 
+def data_root(data: DataSettings) -> Path:
+    """The folder of the data set.
+
+    Raises:
+        DataError: it was not given.
+    """
+    if data.root is None:
+        raise DataError("data.root is not set: give the folder of the data set with --set data.root=DIR")
+    return data.root
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     """``a.b=1`` -> ``{"a": {"b": 1}}``."""
     key, equals, value = text.partition("=")
@@ -327,7 +355,14 @@ def _resolve_paths(experiment: Experiment) -> Experiment:
         data = data.model_copy(update={"root": workspace / "data" / experiment.name})
     elif data.root is not None:
         data = data.model_copy(update={"root": data.root.expanduser().resolve()})
-    return experiment.model_copy(update={"workspace": workspace, "data": data})
+    models = {name: _resolve_weights(model) for name, model in experiment.models.items()}
+    return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models})
+
+
+def _resolve_weights(model: ModelSettings) -> ModelSettings:
+    if model.weights in (None, "imagenet", "pypi"):
+        return model
+    return model.model_copy(update={"weights": str(Path(model.weights).expanduser().resolve())})
 
 
 def _explain_all(error: ValidationError) -> list[str]:

@@ -7,31 +7,36 @@ workers, of their order, and of whether the training was resumed.
 
 from __future__ import annotations
 
-import albumentations as A
+import os
+
 import numpy as np
 
 from pipeline.config import AugmentationSettings
 
-
-def make_augmentation(settings: AugmentationSettings) -> A.Compose:
-    """The transform for an RGB uint8 image and its mask; borders that move in are mirrored."""
-    scale = (1 - settings.scale, 1 + settings.scale)
-    shift = (-settings.shift, settings.shift)
-    rotate = (-settings.rotate, settings.rotate)
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=settings.flip),
-            A.Affine(scale=scale, translate_percent=shift, rotate=rotate, border_mode=2, p=0.8),
-            A.RandomBrightnessContrast(settings.brightness, settings.contrast, p=0.7),
-            A.HueSaturationValue(settings.hue, settings.saturation, val_shift_limit=0, p=0.5),
-        ]
-    )
+# Albumentations asks the network for a newer release when it is imported; a fold has no use for the answer.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A
 
 
-def augment(
-    transform: A.Compose, image: np.ndarray, mask: np.ndarray, *, seed: int, epoch: int, row: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Change one image (H, W, 3) and its mask (H, W), both uint8; the same numbers give the same result."""
-    transform.set_random_seed(int(np.random.SeedSequence([seed, epoch, row]).generate_state(1)[0]))
-    changed = transform(image=image, mask=mask)
-    return changed["image"], changed["mask"]
+class Augmentation:
+    """Random changes of the strengths in ``settings``; borders that move in are mirrored."""
+
+    def __init__(self, settings: AugmentationSettings, seed: int) -> None:
+        self.seed = seed
+        scale = (1 - settings.scale, 1 + settings.scale)
+        shift = (-settings.shift, settings.shift)
+        rotate = (-settings.rotate, settings.rotate)
+        self.transform = A.Compose(
+            [
+                A.HorizontalFlip(p=settings.flip),
+                A.Affine(scale=scale, translate_percent=shift, rotate=rotate, border_mode=2, p=0.8),
+                A.RandomBrightnessContrast(settings.brightness, settings.contrast, p=0.7),
+                A.HueSaturationValue(settings.hue, settings.saturation, val_shift_limit=0, p=0.5),
+            ]
+        )
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, *, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Change one image (H, W, 3) and its mask (H, W), both uint8; the same numbers give the same result."""
+        self.transform.set_random_seed(int(np.random.SeedSequence([self.seed, epoch, row]).generate_state(1)[0]))
+        changed = self.transform(image=image, mask=mask)
+        return changed["image"], changed["mask"]

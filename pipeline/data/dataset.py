@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import albumentations as A
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.data.augmentation import augment
+if TYPE_CHECKING:
+    from pipeline.data.augmentation import Augmentation  # seconds to import, which prediction does without
 
 
 class TrainingImages(Dataset):
@@ -20,26 +22,24 @@ class TrainingImages(Dataset):
         images: uint8 (N, H, W, 3) of the whole training set, a memory map.
         masks: uint8 (N, H, W) likewise.
         rows: which of them to train on.
-        transform: the augmentation.
-        seed: of the augmentation, with the epoch and the row.
+        augmentation: the random changes.
         epoch: number of the epoch.
     """
 
     def __init__(
-        self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, transform: A.Compose, seed: int, epoch: int
+        self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, augmentation: Augmentation, epoch: int
     ) -> None:
         self.images, self.masks, self.rows = images, masks, rows
-        self.transform, self.seed, self.epoch = transform, seed, epoch
+        self.augmentation, self.epoch = augmentation, epoch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = int(self.rows[index])
-        image, mask = augment(
-            self.transform, np.asarray(self.images[row]), np.asarray(self.masks[row]),
-            seed=self.seed, epoch=self.epoch, row=row,
-        )  # fmt: skip
+        image, mask = self.augmentation(
+            np.asarray(self.images[row]), np.asarray(self.masks[row]), epoch=self.epoch, row=row
+        )
         return as_tensor(image), torch.from_numpy(np.array(mask))
 
 

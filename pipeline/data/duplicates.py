@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.config import FoldSettings
 
-BLOCK = 1024
+BLOCK = 256
 
 
 def duplicate_pairs(images: pd.DataFrame, small: np.ndarray, settings: FoldSettings) -> np.ndarray:

@@ -41,7 +41,7 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> Photograp
         at_least: height and width below which a reduced-size JPEG decoding must not go; full size when None.
 
     Raises:
-        DataError: the file is missing, is no image, or ends early.
+        DataError: the file is missing, is no image, ends early, or has values of unknown range.
     """
     with _open(path) as image:
         height, width = _upright_size(image)
@@ -49,8 +49,17 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> Photograp
             # Twice the target leaves area averaging something to average; the draft is taken before turning.
             side = 2 * max(at_least)
             image.draft("RGB", (side, side))
-        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = np.asarray(_as_bytes(ImageOps.exif_transpose(image), path).convert("RGB"))
     return Photograph(pixels, height, width)
+
+
+def _as_bytes(image: Image.Image, path: Path) -> Image.Image:
+    """An image of 8 bits a channel: of 16 bits the upper 8, where Pillow itself would turn all above 255 white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(f"{path}: an image needs 8 or 16 bits a channel, this file has mode {image.mode}")
+    return image
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -98,7 +107,8 @@ class _open:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
-    turned = image.getexif().get(EXIF_ORIENTATION) in ORIENTATIONS_ON_THE_SIDE
+    # Of a TIFF, Pillow gives the upright size.
+    turned = image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION) in ORIENTATIONS_ON_THE_SIDE
     return (width, height) if turned else (height, width)
 
 

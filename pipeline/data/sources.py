@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData
+from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
 from pipeline.data.generated import write_generated
 from pipeline.data.images import IMAGE_SUFFIXES, by_stem, list_images, read_class_map, read_size
 from pipeline.errors import DataError, some
@@ -53,8 +53,7 @@ def open_source(settings: DataSettings, seed: int) -> Source:
     Raises:
         DataError: ``data.root`` is not given or does not exist, or the files do not fit each other.
     """
-    if settings.root is None:
-        raise DataError("data.root is not set: give the folder of the data set with --set data.root=DIR")
+    data_root(settings)
     if isinstance(settings, GeneratedData):
         settings = write_generated(settings, seed)
     if not settings.root.is_dir():
@@ -118,15 +117,22 @@ class KaggleSource:
         return read_csv(csv, fmt=settings.format, columns=settings.columns, sizes=sizes)
 
     def _read_groups(self, settings: KaggleData) -> dict[str, str]:
-        if settings.group_column is None:
+        wanted = settings.group_column
+        if wanted is None:
             return {}
-        frame = pd.read_csv(self.csv, dtype=str, keep_default_na=False, usecols=lambda name: "rle" not in name.lower())
-        if settings.group_column not in frame:
+        # Long texts are left out; the ids are wherever the reader of the masks has found them.
+        frame = pd.read_csv(
+            self.csv, dtype=str, keep_default_na=False, usecols=lambda name: name == wanted or "rle" not in name.lower()
+        )
+        if wanted not in frame:
+            raise DataError(f"{self.csv}: no column {wanted!r} (data.group_column); it has {list(frame)}")
+        ids = set(self.tables["train"].ids)
+        id_column = next((name for name in frame if set(frame[name]) == ids), None)
+        if id_column is None:
             raise DataError(
-                f"{self.csv}: no column {settings.group_column!r} (data.group_column); it has {list(frame)}"
+                f"{self.csv}: data.group_column needs the ids in a column of their own; it has {list(frame)}"
             )
-        id_column = settings.columns[0] if settings.columns else frame.columns[0]
-        return dict(zip(frame[id_column], frame[settings.group_column], strict=True))
+        return dict(zip(frame[id_column], frame[wanted], strict=True))
 
     def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
         table = self.tables.get(sample.subset)
@@ -285,18 +291,6 @@ def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarra
             f"the image {sample.path.name} is {height} x {width}"
         )
     return values
-
-
-def knows_test_truth(settings: DataSettings) -> bool:
-    """Whether the source has true masks for its test set, told without opening it."""
-    if isinstance(settings, GeneratedData):
-        return True
-    if isinstance(settings, KaggleData):
-        return settings.test_truth is not None
-    if isinstance(settings, EasyPortraitData):
-        root = settings.root
-        return bool(root and settings.test_split and (root / "annotations" / settings.test_split).is_dir())
-    return False
 
 
 def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[list[str], list[str]]:

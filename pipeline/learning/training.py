@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.artifacts import FoldArtifacts, write_text
 from pipeline.config import TrainingSettings
-from pipeline.data.augmentation import make_augmentation
+from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
 from pipeline.learning.hardware import LIGHTNING_NAMES, best_device, choose_precision, choose_workers
 from pipeline.learning.losses import bce_dice_loss
@@ -53,13 +53,14 @@ class FoldLoaders(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch
-        transform = make_augmentation(self.settings.augmentation)
         data = self.data
-        images = TrainingImages(data.images, data.masks, data.training_rows, transform, self.seed, epoch)
-        order = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+        augmentation = Augmentation(self.settings.augmentation, self.seed)
+        # The order is the data set's own: a sampler would draw a new one whenever Lightning starts to iterate,
+        # which it does once more after a resumption.
+        rows = np.random.default_rng([self.seed, epoch]).permutation(data.training_rows)
+        images = TrainingImages(data.images, data.masks, rows, augmentation, epoch)
         # Batch normalisation cannot use a rest of one image, so the rest of an epoch is left out.
-        batch = min(self.settings.batch_size, len(images))
-        return self._loader(images, batch, shuffle=True, generator=order, drop_last=True)
+        return self._loader(images, min(self.settings.batch_size, len(images)), drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
         images = HeldOutImages(self.data.images, self.data.masks, self.data.held_out_rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import ImageSettings, load_experiment
 from pipeline.data.cache import COLUMNS, CachePaths
 from pipeline.data.images import perceptual_hash, read_image
-from pipeline.data.sources import Sample, Source, knows_test_truth, open_source
+from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
 from pipeline.rle import edges_to_text, from_edges
@@ -47,7 +48,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     with whole_or_absent(artifacts.images) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data.root, settings.image, table, folder, console)
-        if knows_test_truth(settings.data):
+        if settings.data.knows_test_truth:
             with whole_or_absent(artifacts.truth) as truth:
                 _copy_test_rows(table, truth)
     write_record(artifacts.images, settings.model_dump(mode="json", include={"data", "image", "seed"}), [])
@@ -78,7 +79,12 @@ def _create_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if 0 in shape:
         np.save(path, np.zeros(shape, np.uint8))
         return np.load(path)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A hole in the file that the disk has no room for would kill the process when it is written to.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _prepare(

@@ -64,16 +64,22 @@ def assign_folds(
         Columns image_id, fold, group (connected images share one), stratum (0 = empty mask).
 
     Raises:
-        DataError: fewer groups than folds, or a fold whose images are all empty.
+        DataError: fewer groups or masks than folds, or a fold whose images are all empty.
     """
     group = joined_groups(images["group"].tolist(), pairs)
-    stratum = area_strata(share, settings.area_bins)
-    found = len(np.unique(group))
+    found, filled = len(np.unique(group)), int(np.count_nonzero(share > 0))
     if found < settings.count:
         raise DataError(
             f"{found} groups of images cannot fill {settings.count} folds: set folds.count to {found} or less, "
             "or give more groups"
         )
+    if filled < settings.count:
+        raise DataError(
+            f"{filled} images with a mask cannot fill {settings.count} folds: set folds.count lower, "
+            "or give more labelled images"
+        )
+    # A bin needs an image for every fold.
+    stratum = area_strata(share, min(settings.area_bins, filled // settings.count))
     splitter = StratifiedGroupKFold(settings.count, shuffle=True, random_state=seed)
     fold = np.full(len(images), -1)
     with warnings.catch_warnings():

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pipeline.config import AugmentationSettings
+from pipeline.data.augmentation import Augmentation
+from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
+
+
+@pytest.fixture(scope="module")
+def small_copies():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    masks = np.zeros((12, 32, 32), np.uint8)
+    masks[:, 8:20, 6:16] = 255
+    return images, masks
+
+
+def epoch_of(small_copies, epoch, workers, seed=1):
+    augmentation = Augmentation(AugmentationSettings(), seed)
+    data = TrainingImages(*small_copies, np.arange(12), augmentation, epoch)
+    loader = DataLoader(data, batch_size=4, num_workers=workers, worker_init_fn=quiet_worker)
+    images, masks = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(masks)
+
+
+def test_the_same_numbers_give_the_same_changes_in_any_order(small_copies):
+    images, masks = small_copies
+    augment = Augmentation(AugmentationSettings(), seed=5)
+    first = augment(images[3], masks[3], epoch=2, row=3)
+    augment(images[4], masks[4], epoch=2, row=4)
+    again = augment(images[3], masks[3], epoch=2, row=3)
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+
+
+def test_worker_processes_change_nothing(small_copies):
+    alone, shared = epoch_of(small_copies, 0, workers=0), epoch_of(small_copies, 0, workers=2)
+    assert torch.equal(alone[0], shared[0])
+    assert torch.equal(alone[1], shared[1])
+
+
+def test_epochs_seeds_and_images_differ(small_copies):
+    first, second = epoch_of(small_copies, 0, workers=2)[0], epoch_of(small_copies, 1, workers=2)[0]
+    other_seed = epoch_of(small_copies, 0, workers=0, seed=2)[0]
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first, other_seed)
+    images, masks = small_copies
+    same_image = (np.repeat(images[:1], 12, 0), np.repeat(masks[:1], 12, 0))
+    drawn = epoch_of(same_image, 0, workers=2)[0]
+    # Each change has its probability, so a few of twelve may by chance have had none.
+    assert len({image.numpy().tobytes() for image in drawn}) >= 8
+
+
+def test_the_mask_moves_with_the_image():
+    """The face is the only bright thing: after any change it still is what the mask covers."""
+    image = np.full((64, 64, 3), 20, np.uint8)
+    image[20:44, 16:40] = 220
+    mask = np.where(image[..., 0] > 100, 255, 0).astype(np.uint8)
+    augment = Augmentation(AugmentationSettings(), seed=0)
+    for row in range(20):
+        changed, moved = augment(image, mask, epoch=0, row=row)
+        bright = changed.mean(-1) > (changed.mean(-1).min() + changed.mean(-1).max()) / 2
+        agreement = 2 * (bright & (moved > 127)).sum() / (bright.sum() + (moved > 127).sum())
+        assert agreement > 0.95
+
+
+def test_all_strengths_at_zero_change_nothing(small_copies):
+    still = AugmentationSettings(flip=0, scale=0, shift=0, rotate=0, brightness=0, contrast=0, hue=0, saturation=0)
+    image, mask = (array[0] for array in small_copies)
+    for row in range(5):
+        changed, moved = Augmentation(still, seed=0)(image, mask, epoch=0, row=row)
+        assert np.array_equal(changed, image)
+        assert np.array_equal(moved, mask)
+
+
+def test_held_out_images_are_left_alone(small_copies):
+    images, masks = small_copies
+    image, mask = HeldOutImages(images, masks, np.array([7, 2]))[1]
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), images[2])
+    assert np.array_equal(mask.numpy(), masks[2])
+    assert HeldOutImages(images, None, np.array([7]))[0].shape == (3, 32, 32)

@@ -1,0 +1,96 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.artifacts import Artifacts
+from pipeline.data.cache import COLUMNS
+from pipeline.data.oof import OutOfFold, open_test_maps, read_out_of_fold
+from pipeline.data.probabilities import write_probabilities
+from pipeline.errors import DataError
+
+SIZE = (4, 3)
+FOLDS = [2, 0, 1, 0, 0, 2, 0, 1, 0, 0, 0, 2]
+IDS = [f"a{number}" for number in range(len(FOLDS))]
+
+
+def map_of(number):
+    return np.full(SIZE, 10 * number + 1, np.uint8)
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    """Uneven folds, and for every fold the maps of its images, which tell their number."""
+    artifacts = Artifacts(tmp_path, "tiny")
+    artifacts.folder.mkdir(parents=True)
+    images = pd.DataFrame({"image_id": [*IDS, "b0"], "subset": [*["train"] * len(IDS), "test"]}).reindex(
+        columns=COLUMNS
+    )
+    images.assign(height=9, width=9).to_csv(artifacts.images, index=False)
+    folds = pd.DataFrame({"image_id": IDS, "fold": FOLDS, "group": range(len(IDS)), "stratum": 0})
+    folds.to_csv(artifacts.folds, index=False)
+    for fold in range(3):
+        store(artifacts, fold, [number for number, own in enumerate(FOLDS) if own == fold])
+    return artifacts
+
+
+def store(artifacts, fold, numbers):
+    batch = np.stack([map_of(number) for number in numbers])
+    write_probabilities(artifacts.fold("unet", fold).oof, [IDS[number] for number in numbers], SIZE, [batch])
+
+
+def test_every_slice_comes_in_the_images_order(artifacts):
+    oof = read_out_of_fold(artifacts, "unet", 3)
+    assert oof.fold.tolist() == FOLDS
+    for start in range(len(IDS)):
+        for stop in range(start, len(IDS) + 1):
+            expected = [map_of(number) for number in range(start, stop)]
+            assert np.array_equal(oof[start:stop], np.reshape(expected, (stop - start, *SIZE)))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.data())
+def test_any_folds_and_any_slice(folds, data):
+    fold = np.array(folds)
+    maps = [np.flatnonzero(fold == number).astype(np.uint8).reshape(-1, 1, 1) for number in range(4)]
+    position = np.array([int((fold[:row] == own).sum()) for row, own in enumerate(fold)])
+    start = data.draw(st.integers(0, len(folds)))
+    stop = data.draw(st.integers(start, len(folds)))
+    assert OutOfFold(fold, position, maps)[start:stop].ravel().tolist() == list(range(start, stop))
+
+
+def test_a_fold_that_is_missing_names_its_command(artifacts):
+    with pytest.raises(DataError, match=r"run the stage 'predict --model fpn --fold 0' first"):
+        read_out_of_fold(artifacts, "fpn", 3)
+
+
+def test_maps_of_another_image_are_named(artifacts):
+    store(artifacts, 1, [2, 8])
+    with pytest.raises(DataError, match=r"fold1/oof\.zarr does not belong .* map 1 is of 'a8', not of 'a7'"):
+        read_out_of_fold(artifacts, "unet", 3)
+
+
+def test_maps_in_another_order_are_refused(artifacts):
+    store(artifacts, 2, [0, 11, 5])
+    with pytest.raises(DataError, match=r"map 1 is of 'a11', not of 'a5'"):
+        read_out_of_fold(artifacts, "unet", 3)
+
+
+def test_another_number_of_maps_is_named(artifacts):
+    store(artifacts, 2, [0, 5])
+    with pytest.raises(DataError, match=r"2 maps for 3 images"):
+        read_out_of_fold(artifacts, "unet", 3)
+
+
+def test_folds_of_other_images_are_refused(artifacts):
+    folds = pd.read_csv(artifacts.folds)
+    folds[::-1].to_csv(artifacts.folds, index=False)
+    with pytest.raises(DataError, match=r"folds\.csv was made for other images than .* run the stage 'split' again"):
+        read_out_of_fold(artifacts, "unet", 3)
+
+
+def test_test_maps_are_checked_against_the_test_ids(artifacts):
+    write_probabilities(artifacts.fold("unet", 0).test, ["b0"], SIZE, [map_of(7)[None]])
+    assert np.array_equal(open_test_maps(artifacts, "unet", 0, ["b0"])[:], [map_of(7)])
+    with pytest.raises(DataError, match=r"test\.zarr does not belong .* map 0 is of 'b0', not of 'b1'"):
+        open_test_maps(artifacts, "unet", 0, ["b1"])

@@ -1,0 +1,360 @@
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import EasyPortraitData, FolderData, GeneratedData, KaggleData
+from pipeline.data.images import read_image
+from pipeline.data.sources import is_plain_id, open_source, submission_template
+from pipeline.errors import DataError
+from pipeline.rle import encode, from_edges
+
+SHAPE = (20, 14)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+def mask_of(source, image_id, shape=SHAPE):
+    sample = next(sample for sample in source.samples if sample.image_id == image_id)
+    return from_edges(source.true_edges(sample, *shape), shape)
+
+
+def ids_of(source, subset):
+    return [sample.image_id for sample in source.samples if sample.subset == subset]
+
+
+def message_of(settings):
+    with pytest.raises(DataError) as caught:
+        open_source(settings, seed=0)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ kaggle
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+@pytest.mark.parametrize("fmt", ["kaggle", "carvana", "siim", "coco"])
+def test_kaggle_masks_in_every_format(competition, fmt, suffix):
+    data = competition(fmt=fmt, suffix=suffix)
+    source = open_source(KaggleData(source="kaggle", root=data.root, format=fmt), seed=0)
+    assert ids_of(source, "train") == data.ids["train"]
+    assert ids_of(source, "test") == data.ids["test"]
+    for sample in source.samples:
+        assert sample.path == data.file(sample.subset, sample.image_id)
+        if sample.subset == "train":
+            shape = data.masks[sample.image_id].shape
+            assert np.array_equal(from_edges(source.true_edges(sample, *shape), shape), data.masks[sample.image_id])
+        else:
+            assert source.true_edges(sample, 64, 64) is None
+
+
+def test_kaggle_rows_of_one_id_are_united(competition):
+    data = competition(train=2)
+    data.write("train.csv", "image_id,rle", "a1,1 3", "a0,5 2", "a1,11 4", "a1,4 1", "a0,")
+    source = open_source(KaggleData(source="kaggle", root=data.root), seed=0)
+    assert [source.true_edges(sample, 64, 64).tolist() for sample in source.samples[:2]] == [[4, 6], [0, 4, 10, 14]]
+
+
+@pytest.mark.parametrize("header", ["image_id,rle,person", "person,image_id,rle", "rle,person,image_id"])
+def test_kaggle_groups_are_joined_by_id_wherever_the_columns_are(competition, header):
+    data = competition()
+    rows = [{"image_id": i, "rle": encode(data.masks[i]), "person": data.people[i]} for i in data.ids["train"]]
+    data.write("train.csv", header, *(",".join(row[name] for name in header.split(",")) for row in rows[::-1]))
+    source = open_source(KaggleData(source="kaggle", root=data.root, group_column="person"), seed=0)
+    assert {s.image_id: s.group for s in source.samples if s.subset == "train"} == {
+        image_id: data.people[image_id] for image_id in data.ids["train"]
+    }
+
+
+def test_kaggle_group_and_id_columns_may_have_any_name(competition):
+    data = competition(train=2)
+    data.write("train.csv", "note,picture,charlene,mask", "x,a0,c1,1 2", "y,a1,c2,")
+    settings = KaggleData(source="kaggle", root=data.root, group_column="charlene", columns=("picture", "mask"))
+    assert [sample.group for sample in open_source(settings, seed=0).samples[:2]] == ["c1", "c2"]
+
+
+def test_kaggle_a_missing_group_column_is_named(competition):
+    data = competition()
+    message = message_of(KaggleData(source="kaggle", root=data.root, group_column="user"))
+    assert "train.csv: no column 'user' (data.group_column)" in message
+
+
+def test_kaggle_truth_of_the_test_images(competition):
+    data = competition()
+    data.write("truth.csv", "image_id,rle", *(f"{i},{encode(data.masks[i])}" for i in data.ids["test"][::-1]))
+    settings = KaggleData(source="kaggle", root=data.root, test_truth="truth.csv")
+    source = open_source(settings, seed=0)
+    for image_id in data.ids["test"]:
+        mask = data.masks[image_id]
+        assert np.array_equal(mask_of(source, image_id, mask.shape), mask)
+    assert settings.knows_test_truth
+    assert not settings.model_copy(update={"test_truth": None}).knows_test_truth
+
+
+def test_kaggle_a_size_that_is_not_the_images_is_refused(competition):
+    data = competition(train=2)
+    data.write("train.csv", "image_id,rle,height,width", "a0,1 2,30,40", "a1,1 2,30,40")
+    source = open_source(KaggleData(source="kaggle", root=data.root), seed=0)
+    with pytest.raises(DataError, match=r"id a0: the mask is 30 x 40 .* the image a0\.jpg is 40 x 30"):
+        source.true_edges(source.samples[0], 40, 30)
+
+
+def test_kaggle_without_sample_submission_takes_all_test_images(competition):
+    data = competition()
+    (data.root / "sample_submission.csv").unlink()
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert "set data.sample_submission to null" in message_of(settings)
+    source = open_source(settings.model_copy(update={"sample_submission": None}), seed=0)
+    assert ids_of(source, "test") == data.ids["test"]
+
+
+def test_kaggle_without_test_images(competition):
+    data = competition()
+    settings = KaggleData(source="kaggle", root=data.root, test_images=None, sample_submission=None)
+    assert ids_of(open_source(settings, seed=0), "test") == []
+
+
+def test_the_sample_submission_gives_order_and_columns(competition):
+    data = competition()
+    data.write("sample_submission.csv", "img,encoded", "b2,", "b0,", "b1,")
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert submission_template(settings, data.ids["test"]) == (["img", "encoded"], ["b2", "b0", "b1"])
+    for ids in (["b0", "b1"], ["b0", "b1", "b2", "b3"]):
+        with pytest.raises(DataError, match=r"its ids are not those of the test images: b[23]$"):
+            submission_template(settings, ids)
+    without = settings.model_copy(update={"sample_submission": None, "submission_columns": ("id", "mask")})
+    assert submission_template(without, ["b1", "b0"]) == (["id", "mask"], ["b0", "b1"])
+
+
+def test_a_sample_submission_with_an_id_twice_is_refused(competition):
+    data = competition()
+    data.write("sample_submission.csv", "image_id,rle", "b0,", "b1,", "b2,", "b1,")
+    with pytest.raises(DataError, match=r"its ids are not those of the test images: b1$"):
+        submission_template(KaggleData(source="kaggle", root=data.root), data.ids["test"])
+
+
+def test_a_sample_submission_of_three_columns_is_refused(competition):
+    data = competition()
+    data.write("sample_submission.csv", "image_id,rle,height", "b0,,3")
+    assert "a sample submission has two columns" in message_of(KaggleData(source="kaggle", root=data.root))
+
+
+# ------------------------------------------------------------------------------------------ easyportrait
+
+CLASSES = np.zeros(SHAPE, np.uint8)
+CLASSES[2:18, 2:12] = 1
+CLASSES[5:15, 4:10] = 2
+CLASSES[7, 5:9] = [3, 4, 5, 6]
+CLASSES[12, 5:9] = [7, 7, 8, 8]
+
+
+def write_easyportrait(root, with_folders=True):
+    """Three training images of two users, one test image."""
+    rows = ["attachment_id\tuser_id\tset"]
+    for image_id, split, user in (
+        ("x0", "train", "u0"),
+        ("x1", "train", "u1"),
+        ("x2", "val", "u0"),
+        ("y0", "test", "u2"),
+    ):
+        folder = split if with_folders else "."
+        save(root / "images" / folder / f"{image_id}.jpg", np.full((*SHAPE, 3), 90))
+        save(root / "annotations" / folder / f"{image_id}.png", CLASSES)
+        rows.append(f"{image_id}\t{user}\t{split}")
+    (root / "meta.csv").write_text("\n".join(rows) + "\n")
+    return EasyPortraitData(source="easyportrait", root=root, train_splits=("train", "val"))
+
+
+@pytest.mark.parametrize("with_folders", [True, False], ids=["folders", "set column"])
+def test_easyportrait_layouts(tmp_path, with_folders):
+    settings = write_easyportrait(tmp_path, with_folders)
+    source = open_source(settings, seed=0)
+    assert {(s.image_id, s.subset, s.group) for s in source.samples} == {
+        ("x0", "train", "u0"),
+        ("x1", "train", "u1"),
+        ("x2", "train", "u0"),
+        ("y0", "test", "u2"),
+    }
+    for image_id in ("x0", "x1", "x2"):
+        assert np.array_equal(mask_of(source, image_id), CLASSES >= 2)
+    truth = source.true_edges(source.samples[-1], *SHAPE)
+    assert (truth is not None) == settings.knows_test_truth == with_folders
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ("face", CLASSES >= 2),
+        ("portrait", CLASSES >= 1),
+        ("skin", CLASSES == 2),
+        ((5, 6), (CLASSES == 5) | (CLASSES == 6)),
+    ],
+    ids=str,
+)
+def test_easyportrait_classes(tmp_path, classes, expected):
+    settings = write_easyportrait(tmp_path).model_copy(update={"positive_classes": classes})
+    assert np.array_equal(mask_of(open_source(settings, seed=0), "x1"), expected)
+
+
+def test_easyportrait_meta_may_be_zipped(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    with zipfile.ZipFile(tmp_path / "meta.zip", "w") as archive:
+        archive.write(tmp_path / "meta.csv", "meta.csv")
+    (tmp_path / "meta.csv").unlink()
+    assert [sample.group for sample in open_source(settings, seed=0).samples] == ["u0", "u1", "u0", "u2"]
+
+
+def test_easyportrait_meta_may_name_files(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    table = (tmp_path / "meta.csv").read_text().replace("attachment_id", "image_name")
+    (tmp_path / "meta.csv").write_text(table.replace("x0\t", "x0.jpg\t").replace("x1\t", "x1.png\t"))
+    assert [sample.group for sample in open_source(settings, seed=0).samples] == ["u0", "u1", "u0", "u2"]
+
+
+def test_easyportrait_without_users_is_refused(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    meta = tmp_path / "meta.csv"
+    meta.write_text(meta.read_text().replace("x1\tu1\ttrain\n", ""))
+    assert "1 training images have no user_id: x1" in message_of(settings)
+    meta.write_text("attachment_id,user_id\nx0,u0\n")
+    assert "needs the tab-separated columns image_name and user_id" in message_of(settings)
+    meta.unlink()
+    assert "it tells which photographs show one person" in message_of(settings)
+
+
+def test_easyportrait_test_annotations_may_be_missing(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    assert settings.knows_test_truth
+    (tmp_path / "annotations/test/y0.png").unlink()
+    (tmp_path / "annotations/test").rmdir()
+    assert not settings.knows_test_truth
+    source = open_source(settings, seed=0)
+    assert source.true_edges(source.samples[-1], *SHAPE) is None
+
+
+def test_easyportrait_image_without_annotation(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    (tmp_path / "annotations/val/x2.png").unlink()
+    assert "1 of the images have no annotation: x2" in message_of(settings)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    save(tmp_path / "annotations/train/x1.png", CLASSES.T)
+    source = open_source(settings, seed=0)
+    with pytest.raises(DataError, match=r"x1\.png: the mask is 14 x 20 .* x1\.jpg is 20 x 14"):
+        mask_of(source, "x1")
+
+
+# ------------------------------------------------------------------------------------------------ folder
+
+TRUTH = np.zeros(SHAPE, np.uint8)
+TRUTH[3:9, 2:7] = 1
+
+
+def write_folder(root, factor=255, masks="train", suffix="_mask"):
+    for image_id in ("a", "b"):
+        save(root / "train" / f"{image_id}.jpg", np.full((*SHAPE, 3), 90))
+        save(root / masks / f"{image_id}{suffix}.png", TRUTH * factor)
+    save(root / "test" / "c.jpg", np.full((*SHAPE, 3), 90))
+
+
+@pytest.mark.parametrize(("masks", "suffix"), [("train", "_mask"), ("masks", "_mask"), ("masks", "")])
+def test_folder_masks_lie_beside_the_images_or_in_their_own_folder(tmp_path, masks, suffix):
+    write_folder(tmp_path, masks=masks, suffix=suffix)
+    folder = None if masks == "train" else masks
+    settings = FolderData(source="folder", root=tmp_path, train_masks=folder, mask_suffix=suffix)
+    source = open_source(settings, seed=0)
+    assert (ids_of(source, "train"), ids_of(source, "test")) == (["a", "b"], ["c"])
+    assert np.array_equal(mask_of(source, "b"), TRUTH)
+    assert source.true_edges(source.samples[-1], *SHAPE) is None
+    assert not settings.knows_test_truth
+
+
+def test_folder_without_suffix_and_folder_of_masks_is_refused(tmp_path):
+    write_folder(tmp_path)
+    assert "masks cannot be told from images" in message_of(FolderData(source="folder", root=tmp_path, mask_suffix=""))
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("0/1", 1), ("0/255", 255), (128, 128), (1, 7)])
+def test_mask_values_that_the_rule_allows(tmp_path, rule, factor):
+    write_folder(tmp_path, factor)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule), seed=0)
+    assert np.array_equal(mask_of(source, "a"), TRUTH)
+
+
+def test_a_threshold_takes_the_values_from_it_on(tmp_path):
+    write_folder(tmp_path)
+    values = np.zeros(SHAPE, np.uint8)
+    values[0, :4] = [127, 128, 129, 255]
+    save(tmp_path / "train/a_mask.png", values)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=128), seed=0)
+    assert mask_of(source, "a")[0, :4].tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("0/1", 255), ("0/255", 1), ("0/255", 254)])
+def test_mask_values_that_the_rule_does_not_allow_are_named(tmp_path, rule, factor):
+    write_folder(tmp_path, factor)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule), seed=0)
+    with pytest.raises(DataError, match=rf"a_mask\.png: has the value {factor}, data\.mask_values allows {rule}"):
+        mask_of(source, "a")
+
+
+# ------------------------------------------------------------------------------------------- all sources
+
+
+def test_generated_portraits_are_a_competition_of_known_masks(generated):
+    source = open_source(KaggleData(source="kaggle", root=generated, test_truth="truth.csv", group_column="person"), 0)
+    assert len(ids_of(source, "train")) >= 8
+    assert len(ids_of(source, "test")) >= 4
+    assert not {s.group for s in source.samples if s.subset == "train"} & {"", "person4", "person5"}
+    for sample in source.samples:
+        photograph = read_image(sample.path)
+        assert photograph.pixels.shape == (photograph.height, photograph.width, 3)
+        assert source.true_edges(sample, photograph.height, photograph.width) is not None
+
+
+def test_generated_portraits_are_not_drawn_twice_but_anew_when_the_settings_change(tmp_path):
+    settings = GeneratedData(
+        source="generated", root=tmp_path / "old", people=1, photos=1, test_people=1, heights=(64, 64), widths=(64, 64)
+    )
+    open_source(settings, seed=0)
+    files = sorted(settings.root.rglob("*.jpg"))
+    before = {path: (path.stat().st_ino, path.read_bytes()) for path in files}
+    open_source(settings, seed=0)
+    assert {path: (path.stat().st_ino, path.read_bytes()) for path in files} == before
+    open_source(settings, seed=1)
+    assert all(path.read_bytes() != content for path, (_, content) in before.items())
+
+
+def test_generated_portraits_never_overwrite_other_files(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    message = message_of(GeneratedData(source="generated", root=tmp_path))
+    assert "is not empty and was not generated here" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):
+    assert "data.root is not set" in message_of(FolderData(source="folder"))
+    assert f"{tmp_path / 'none'} is not a folder" in message_of(FolderData(source="folder", root=tmp_path / "none"))
+
+
+def test_an_id_in_both_subsets_is_refused(tmp_path):
+    write_folder(tmp_path)
+    save(tmp_path / "test" / "a.jpg", np.full((*SHAPE, 3), 90))
+    message = message_of(FolderData(source="folder", root=tmp_path))
+    assert message.endswith("ids that occur in the training and the test set: a")
+
+
+@pytest.mark.parametrize("image_id", ["", ".", "..", "a/b", "a\\b", "../a", "a..b", "a\nb", "a\x00"])
+def test_ids_that_could_name_another_folder_are_refused(image_id):
+    assert not is_plain_id(image_id)
+
+
+@pytest.mark.parametrize("image_id", ["a", "0001", "a.jpg", "é", "a b", "img-1_x", ".a"])
+def test_plain_ids(image_id):
+    assert is_plain_id(image_id)

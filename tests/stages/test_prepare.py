@@ -1,0 +1,78 @@
+import os
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.artifacts import Artifacts
+from pipeline.config import load_experiment
+from pipeline.data.cache import CachePaths, open_small, read_images, read_true_masks
+from pipeline.data.images import read_image
+from pipeline.geometry import content_box
+from pipeline.rle import from_edges
+from pipeline.stages.prepare import SmallCopies
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system has no posix_fallocate")
+def test_room_for_the_small_copies_is_taken_at_once(tmp_path):
+    folder = tmp_path / "cache"
+    SmallCopies.create(folder, Counter(train=50, test=0), (64, 64))
+    paths = CachePaths(folder)
+    for path in (paths.images("train"), paths.masks):
+        assert path.stat().st_blocks * 512 >= path.stat().st_size > 50 * 64 * 64
+    assert open_small(paths.images("test")).shape == (0, 64, 64, 3)
+
+
+@pytest.fixture(params=["stretch", "letterbox"])
+def prepared(request, tmp_path, write_experiment, command_line, competition):
+    data = competition()
+    settings = {"source": "kaggle", "root": str(data.root), "group_column": "person", "test_truth": "truth.csv"}
+    text = (data.root / "sample_submission.csv").read_text().replace(",\n", ",1 3\n")
+    (data.root / "truth.csv").write_text(text)
+    experiment = write_experiment(tmp_path, data=settings, image={"size": [64, 96], "fit": request.param})
+    assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+    return data, load_experiment(experiment)
+
+
+def test_the_table_has_every_image_its_size_and_its_mask(prepared):
+    data, settings = prepared
+    artifacts = Artifacts.of(settings)
+    images = read_images(artifacts)
+    assert images["image_id"].tolist() == [*data.ids["train"], *data.ids["test"]]
+    assert images["subset"].tolist() == ["train"] * 6 + ["test"] * 3
+    assert images["group"].tolist()[:6] == [data.people[image_id] for image_id in data.ids["train"]]
+    masks = read_true_masks(artifacts, data.ids["train"][::-1])
+    for row, image_id in enumerate(data.ids["train"][::-1]):
+        assert np.array_equal(from_edges(masks[row], data.masks[image_id].shape), data.masks[image_id])
+    sizes = dict(zip(images["image_id"], zip(images["height"], images["width"], strict=True), strict=True))
+    assert sizes == {image_id: mask.shape for image_id, mask in data.masks.items()}
+    assert (images["sha256"].str.len() == 64).all()
+    assert images["phash"].is_unique
+
+
+def test_the_truth_has_the_test_images_alone(prepared):
+    data, settings = prepared
+    truth = pd.read_csv(Artifacts.of(settings).truth)
+    assert truth["image_id"].tolist() == data.ids["test"]
+    assert truth["rle"].tolist() == ["1 3"] * 3
+
+
+def test_small_copies_show_the_images_and_their_masks(prepared):
+    data, settings = prepared
+    paths = CachePaths(Artifacts.of(settings).cache)
+    images, masks = open_small(paths.images("train")), open_small(paths.masks)
+    assert (images.shape, masks.shape) == ((6, 64, 96, 3), (6, 64, 96))
+    assert open_small(paths.images("test")).shape == (3, 64, 96, 3)
+    for row, image_id in enumerate(data.ids["train"]):
+        mask, pixels = data.masks[image_id], read_image(data.file("train", image_id)).pixels
+        box = content_box(*mask.shape, settings.image.size, settings.image.fit)
+        assert masks[row].sum() / 255 / (box.height * box.width) == pytest.approx(mask.mean(), rel=0.05)
+        assert box.cut(images[row]).mean(axis=(0, 1)) == pytest.approx(pixels.mean(axis=(0, 1)), abs=3)
+
+
+def test_a_second_time_gives_the_same_bytes(prepared, tmp_path, command_line):
+    folder = Artifacts.of(prepared[1]).folder
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert command_line("prepare", "-e", tmp_path / "tiny.yaml", "--quiet") == (0, "", "")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -1,0 +1,117 @@
+import csv
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import Artifacts, read_json, write_json
+from pipeline.config import load_experiment
+from pipeline.data.probabilities import write_probabilities
+from pipeline.geometry import restore
+from pipeline.rle import decode
+
+THRESHOLD = 100
+
+
+class Prepared:
+    """A prepared experiment whose ensemble says something known."""
+
+    def __init__(self, data, experiment):
+        self.data, self.experiment = data, experiment
+        self.artifacts = Artifacts.of(load_experiment(experiment))
+        rng = np.random.default_rng(5)
+        self.maps = {image_id: rng.integers(0, 256, (64, 64), dtype=np.uint8) for image_id in data.ids["test"]}
+        self.write_maps(data.ids["test"])
+        scores = {"at_half": 0.8, "cross_fitted": 0.81, "tuned": 0.82}
+        write_json(self.artifacts.tuning, {"threshold": THRESHOLD, "sets": {"ensemble": scores}})
+
+    def write_maps(self, ids):
+        write_probabilities(self.artifacts.ensemble_test, ids, (64, 64), [np.stack([self.maps[i] for i in ids])])
+
+    def rows(self):
+        with self.artifacts.submission.open(newline="") as file:
+            return list(csv.reader(file))
+
+
+@pytest.fixture
+def prepare(tmp_path, competition, write_experiment, command_line):
+    """``prepare(fmt, fit)``: everything that `submit` needs."""
+
+    def make(fmt="kaggle", fit="stretch"):
+        data = competition(fmt=fmt)
+        source = {"source": "kaggle", "root": str(data.root), "format": fmt, "submission_format": fmt}
+        experiment = write_experiment(tmp_path, data=source, image={"size": [64, 64], "fit": fit})
+        assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+        return Prepared(data, experiment)
+
+    return make
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("fmt", ["kaggle", "carvana"])
+def test_rows_and_columns_are_the_sample_submissions(prepare, command_line, fmt, fit):
+    prepared = prepare(fmt, fit)
+    prepared.data.write("sample_submission.csv", "img,mask", "b2,", "b0,", "b1,")
+    status, out, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, err) == (0, "")
+    assert "3 rows (0 empty masks)" in out
+    header, *rows = prepared.rows()
+    assert header == ["img", "mask"]
+    assert [row[0] for row in rows] == ["b2", "b0", "b1"]
+    for image_id, text in rows:
+        shape = prepared.data.masks[image_id].shape
+        expected = restore(prepared.maps[image_id], *shape, fit) >= THRESHOLD
+        assert np.array_equal(decode(text, shape, fmt), expected)
+
+
+def test_the_provenance_stands_beside_it(prepare, command_line):
+    prepared = prepare()
+    command_line("submit", "-e", prepared.experiment)
+    provenance = read_json(prepared.artifacts.submission.with_suffix(".json"))
+    assert provenance["threshold"] == THRESHOLD
+    assert provenance["oof_dice"] == {"at_half": 0.8, "cross_fitted": 0.81, "tuned": 0.82}
+    assert set(provenance["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}
+    assert provenance["settings"]["name"] == "tiny"
+
+
+def test_an_empty_mask_is_an_empty_field(prepare, command_line):
+    prepared = prepare()
+    prepared.maps["b1"] = np.full((64, 64), THRESHOLD - 1, np.uint8)
+    prepared.maps["b2"] = np.full((64, 64), THRESHOLD, np.uint8)
+    prepared.write_maps(["b0", "b1", "b2"])
+    assert "(1 empty masks)" in command_line("submit", "-e", prepared.experiment)[1]
+    rows = dict(prepared.rows())
+    assert rows["b1"] == ""
+    assert rows["b2"] == f"1 {prepared.data.masks['b2'].size}"
+
+
+def test_ids_that_are_not_the_test_images_are_refused_and_the_old_submission_kept(prepare, command_line):
+    prepared = prepare()
+    command_line("submit", "-e", prepared.experiment)
+    before = prepared.artifacts.submission.read_bytes()
+    prepared.data.write("sample_submission.csv", "image_id,rle", "b0,", "b1,", "b3,")
+    status, out, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, out) == (1, "")
+    sample = prepared.data.root / "sample_submission.csv"
+    assert err == f"error: {sample}: its ids are not those of the test images: b2, b3\n"
+    assert prepared.artifacts.submission.read_bytes() == before
+
+
+def test_maps_of_other_images_are_refused(prepare, command_line):
+    prepared = prepare()
+    prepared.write_maps(["b0", "b2", "b1"])
+    status, out, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, out) == (1, "")
+    assert "map 1 is of 'b2', not of 'b1'" in err
+    assert not prepared.artifacts.submission.exists()
+
+
+@pytest.mark.parametrize(("artifact", "stage"), [("tuning", "tune"), ("images", "prepare")])
+def test_a_missing_artifact_names_its_stage(prepare, command_line, artifact, stage):
+    prepared = prepare()
+    path = getattr(prepared.artifacts, artifact)
+    path.unlink()
+    assert command_line("submit", "-e", prepared.experiment) == (
+        1,
+        "",
+        f"error: {path} is missing: run the stage {stage!r} first\n",
+    )

@@ -1,0 +1,189 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import PROJECT
+from pipeline.artifacts import fingerprint, need, read_json, whole_or_absent, write_json, write_record
+from pipeline.errors import DataError
+
+
+def write_file(path, text):
+    path.write_text(text)
+
+
+def write_folder(path, text):
+    path.mkdir()
+    (path / "part").write_text(text)
+
+
+def content_of(path):
+    return (path / "part" if path.is_dir() else path).read_text()
+
+
+@pytest.fixture(params=[write_file, write_folder], ids=["file", "folder"])
+def write(request):
+    return request.param
+
+
+def test_success_replaces_the_old_artifact(tmp_path, write):
+    artifact = tmp_path / "new folder" / "old"
+    for text in ("first", "second"):
+        with whole_or_absent(artifact) as path:
+            write(path, text)
+        assert content_of(artifact) == text
+    assert list(artifact.parent.iterdir()) == [artifact]
+
+
+def test_nothing_is_visible_before_the_end(tmp_path, write):
+    artifact = tmp_path / "artifact"
+    with whole_or_absent(artifact) as path:
+        write(path, "new")
+        assert not artifact.exists()
+    assert artifact.exists()
+
+
+def write_and_fail(artifact, write, error):
+    with whole_or_absent(artifact) as path:
+        write(path, "half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_failure_leaves_the_old_artifact_and_no_scratch(tmp_path, write, error):
+    artifact = tmp_path / "artifact"
+    write(artifact, "old")
+    with pytest.raises(error):
+        write_and_fail(artifact, write, error)
+    assert content_of(artifact) == "old"
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_failure_leaves_nothing_where_there_was_nothing(tmp_path, write):
+    with pytest.raises(KeyError):
+        write_and_fail(tmp_path / "artifact", write, KeyError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_writes_nothing_leaves_the_old_artifact(tmp_path, write):
+    artifact = tmp_path / "artifact"
+    write(artifact, "old")
+    with pytest.raises(FileNotFoundError), whole_or_absent(artifact):
+        pass
+    assert content_of(artifact) == "old"
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_a_rename_that_fails_leaves_the_old_artifact(tmp_path, write, monkeypatch):
+    artifact = tmp_path / "artifact"
+    write(artifact, "old")
+    rename = os.replace
+
+    def full_disk(source, target):
+        if target == artifact and content_of(source) == "new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError, match="No space left"), whole_or_absent(artifact) as path:
+        write(path, "new")
+    assert content_of(artifact) == "old"
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pipeline.artifacts import whole_or_absent
+
+with whole_or_absent(Path(sys.argv[1])) as path:
+    if sys.argv[2] == "folder":
+        path.mkdir()
+        path = path / "part"
+    path.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_kill_leaves_the_old_artifact(tmp_path, write):
+    artifact = tmp_path / "artifact"
+    write(artifact, "old")
+    kind = "folder" if artifact.is_dir() else "file"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", KILLED, str(artifact), kind]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "writing\n"
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert content_of(artifact) == "old"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_refuses_what_is_no_json(tmp_path, number):
+    file = tmp_path / "a.json"
+    write_json(file, {"score": 0.5})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(file, {"score": number})
+    assert read_json(file) == {"score": 0.5}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00"], ids=["empty", "cut", "binary"])
+def test_broken_json_is_named(tmp_path, content):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.json is not JSON .* delete it and run its stage again"):
+        read_json(file)
+
+
+def test_need_names_the_stage_that_writes_it(tmp_path):
+    with pytest.raises(DataError, match=r"folds\.csv is missing: run the stage 'split' first"):
+        need(tmp_path / "folds.csv", "split")
+    assert need(tmp_path, "split") == tmp_path
+
+
+def test_a_fingerprint_tells_contents_apart(tmp_path):
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text * 2)
+    assert fingerprint(tmp_path / "a" / "file") == fingerprint(tmp_path / "b" / "file")
+    assert fingerprint(tmp_path / "a" / "file") != fingerprint(tmp_path / "c" / "file")
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "more").touch()
+    assert fingerprint(tmp_path / "a") != fingerprint(tmp_path / "b")
+
+
+def test_a_record_names_inputs_and_versions(tmp_path):
+    (tmp_path / "input").write_text("x")
+    write_record(tmp_path / "folds.csv", {"count": 2}, [tmp_path / "input"])
+    record = json.loads((tmp_path / "folds.csv.json").read_text())
+    assert record["settings"] == {"count": 2}
+    assert record["inputs"] == {"input": fingerprint(tmp_path / "input")}
+    assert {"pipeline", "torch"} <= set(record["versions"])
+
+
+LIMITED = """
+import resource
+import sys
+from pipeline.__main__ import app
+from pipeline.command import run_command
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+run_command(app)
+"""
+
+
+def test_a_file_that_cannot_grow_is_one_clear_error(tmp_path, write_experiment, python, generated):
+    experiment = write_experiment(tmp_path)
+    words = ["prepare", "-e", experiment, "--set", f"data.root={generated}"]
+    result = python("-c", LIMITED, 20_000, *words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "error: File too large\n"
+    assert [path.name for path in (tmp_path / "kfold" / "tiny").iterdir()] == ["experiment.yaml"]

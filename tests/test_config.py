@@ -1,0 +1,208 @@
+import pytest
+import yaml
+
+from pipeline import PROJECT
+from pipeline.artifacts import Artifacts, save_settings
+from pipeline.config import load_experiment
+from pipeline.errors import DataError
+
+EXPERIMENTS = sorted((PROJECT / "pipeline/experiments").glob("*.yaml"))
+
+
+@pytest.fixture
+def tiny(tmp_path, write_experiment):
+    return write_experiment(tmp_path)
+
+
+def message_of(file, *overrides):
+    with pytest.raises(DataError) as caught:
+        load_experiment(file, list(overrides))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_the_projects_experiments_load(file):
+    assert load_experiment(file).name == file.stem
+
+
+def test_experiments_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    from_root = load_experiment(EXPERIMENTS[0])
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment(EXPERIMENTS[0].relative_to(PROJECT)) == from_root
+
+
+@pytest.mark.parametrize(
+    ("override", "unknown", "nearest"),
+    [
+        ("seeed=3", "seeed", "seed"),
+        ("trainig.epochs=3", "trainig", "training"),
+        ("training.epohcs=3", "training.epohcs", "training.epochs"),
+        ("training.augmentation.flpi=0.1", "training.augmentation.flpi", "training.augmentation.flip"),
+        ("models.unet.encodr=resnet18", "models.unet.encodr", "models.unet.encoder"),
+        ("models.unet.training.epoch=3", "models.unet.training.epoch", "models.unet.training.epochs"),
+        (
+            "models.unet.training.augmentation.rotat=3",
+            "models.unet.training.augmentation.rotat",
+            "models.unet.training.augmentation.rotate",
+        ),
+        ("data.peoples=3", "data.peoples", "data.people"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_valid_one(tiny, override, unknown, nearest):
+    message = message_of(tiny, override)
+    assert message == f"{tiny}: unknown setting {unknown!r}; the nearest valid name is {nearest!r}"
+
+
+@pytest.mark.parametrize(
+    ("source", "unknown", "nearest"),
+    [
+        ("kaggle", "train_cvs", "train_csv"),
+        ("easyportrait", "train_split", "train_splits"),
+        ("folder", "mask_sufix", "mask_suffix"),
+        ("generated", "hight", "heights"),
+    ],
+)
+def test_an_unknown_key_of_a_source_is_compared_with_that_sources_keys(
+    tmp_path, write_experiment, source, unknown, nearest
+):
+    file = write_experiment(tmp_path, data={"source": source, unknown: "x"})
+    assert message_of(file) == f"{file}: unknown setting 'data.{unknown}'; the nearest valid name is 'data.{nearest}'"
+
+
+def test_every_problem_has_a_line_of_its_own(tiny):
+    lines = message_of(tiny, "seed=-1", "image.fit=crop", "folds.cuont=3").splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{tiny}: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("training.epochs=many", "training.epochs", "'many'"),
+        ("training=7", "training", "7"),
+        ("image.size=64", "image.size", "64"),
+        ("models=unet", "models", "'unet'"),
+        ("models.unet=resnet18", "models.unet", "'resnet18'"),
+        ("training.epochs=0", "training.epochs", "0"),
+        ("training.augmentation.flip=1.5", "training.augmentation.flip", "1.5"),
+        ("training.precision=fp8", "training.precision", "'fp8'"),
+        ("folds.count=1", "folds.count", "1"),
+        ("image.size=[64, 65]", "image.size", "[64, 65]"),
+        ("data.heights=[90, 80]", "data.heights", "[90, 80]"),
+        ("data.submission_format=kagle", "data.submission_format", "'kagle'"),
+        ("models=null", "models", "None"),
+        ("seed=null", "seed", "None"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(tiny, override, key, value):
+    message = message_of(tiny, override)
+    assert message.startswith(f"{tiny}: setting {key!r} is {value}: ")
+    assert "\n" not in message
+
+
+def test_an_unknown_source_is_refused(tiny):
+    message = message_of(tiny, "data.source=kagle")
+    assert message.startswith(f"{tiny}: ")
+    assert "'kaggle', 'easyportrait', 'folder', 'generated'" in message
+
+
+def test_a_model_may_not_take_the_name_of_an_artifact_folder(tiny):
+    assert "a model cannot be called 'ensemble'" in message_of(
+        tiny, "models={ensemble: {architecture: Unet, encoder: resnet18}}"
+    )
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "/tmp/x", "a\\b", "..", ".hidden", "", "a b"])
+def test_a_name_that_could_leave_the_workspace_is_refused(tiny, name):
+    assert f"setting 'name' is {name!r}: " in message_of(tiny, f"name={yaml.safe_dump(name)}")
+
+
+def test_a_model_name_with_a_path_separator_is_refused(tiny):
+    assert message_of(tiny, "models={a/b: {architecture: Unet, encoder: resnet18}}").startswith(f"{tiny}: ")
+
+
+@pytest.mark.parametrize(("section", "key"), [("data", "data"), ("models", "models")])
+def test_a_missing_section_is_named(tiny, section, key):
+    values = yaml.safe_load(tiny.read_text())
+    del values[section]
+    tiny.write_text(yaml.safe_dump(values))
+    assert message_of(tiny) == f"{tiny}: setting {key!r} is missing"
+
+
+def test_a_missing_key_is_named(tiny):
+    assert (
+        message_of(tiny, "models.second={architecture: FPN}") == f"{tiny}: setting 'models.second.encoder' is missing"
+    )
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", ".seed=3", "training..epochs=3", ""])
+def test_an_override_without_key_and_value_is_refused(tiny, override):
+    assert message_of(tiny, override) == f"--set {override}: expected key.sub=value"
+
+
+def test_an_override_that_is_not_yaml_is_refused(tiny):
+    assert message_of(tiny, "image.size=[64") == "--set image.size=[64: the value is not YAML"
+
+
+def test_overrides_are_read_as_yaml_and_the_last_one_holds(tiny):
+    experiment = load_experiment(tiny, ["image.size=[32, 96]", "seed=1", "seed=2", "data.root=a=b"])
+    assert (experiment.image.size, experiment.seed, experiment.data.root.name) == ((32, 96), 2, "a=b")
+
+
+def test_a_model_inherits_the_shared_training_and_changes_it(tiny):
+    experiment = load_experiment(
+        tiny,
+        [
+            "training.epochs=7",
+            "training.augmentation.flip=0",
+            "models.fpn={architecture: FPN, encoder: resnet18}",
+            "models.fpn.training={batch_size: 4, augmentation: {rotate: 3}}",
+        ],
+    )
+    shared, own = experiment.models["unet"].training, experiment.models["fpn"].training
+    assert shared == experiment.training
+    assert (own.epochs, own.batch_size, own.augmentation.flip, own.augmentation.rotate) == (7, 4, 0, 3)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_saved_settings_are_the_same_settings(tmp_path, file):
+    experiment = load_experiment(file, [f"workspace={tmp_path}", "data.root=elsewhere"])
+    assert save_settings(experiment)
+    assert not save_settings(experiment)
+    assert load_experiment(Artifacts.of(experiment).settings) == experiment
+
+
+def test_relative_folders_become_absolute(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = load_experiment(tiny, ["workspace=.", "data.root=pictures"])
+    assert (experiment.workspace, experiment.data.root) == (tmp_path, tmp_path / "pictures")
+
+
+def test_settings_are_frozen(tiny):
+    experiment = load_experiment(tiny)
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.seed = 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert message_of(tmp_path / "none.yaml").startswith(f"{tmp_path / 'none.yaml'}: no such experiment file")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"- a\n- b\n", "a mapping of settings, this is list"),
+        (b"", "this is NoneType"),
+        (b"data: [1,\n", "not a YAML file"),
+        (b"name: \xff\xfe\n", "not a YAML file"),
+        (b"name: \x00\n", "not a YAML file"),
+    ],
+    ids=["list", "empty", "syntax", "encoding", "control character"],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, problem):
+    file = tmp_path / "odd.yaml"
+    file.write_bytes(content)
+    message = message_of(file)
+    assert message.startswith(f"{file}: ")
+    assert problem in message
+    assert "\n" not in message
