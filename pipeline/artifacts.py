@@ -147,9 +147,12 @@ def need(path: Path, stage: str) -> Path:
 def whole_or_absent(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to (a file or a folder), renamed to ``path`` if the block succeeds.
 
-    A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place.
+    A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place. One
+    process at a time may write an artifact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         new = scratch / path.name

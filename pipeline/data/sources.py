@@ -112,7 +112,7 @@ class KaggleSource:
     def _read_truth(csv: Path, settings: KaggleData, files: dict[str, Path]) -> RleTable:
         """Row-major runs cannot be turned without the image's height: only then are all headers read."""
         sizes = None
-        if needs_sizes(settings.format):
+        if get_format(settings.format).order == "C":
             sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
         return read_csv(csv, fmt=settings.format, columns=settings.columns, sizes=sizes)
 
@@ -132,7 +132,11 @@ class KaggleSource:
             raise DataError(
                 f"{self.csv}: data.group_column needs the ids in a column of their own; it has {list(frame)}"
             )
-        return dict(zip(frame[id_column], frame[wanted], strict=True))
+        pairs = frame[[id_column, wanted]].drop_duplicates()
+        torn = pairs.loc[pairs[id_column].duplicated(), id_column].tolist()
+        if torn:
+            raise DataError(f"{self.csv}: ids with several values of {wanted!r} (data.group_column): {some(torn)}")
+        return dict(zip(pairs[id_column], pairs[wanted], strict=True))
 
     def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
         table = self.tables.get(sample.subset)
@@ -153,12 +157,6 @@ class KaggleSource:
                 f"{sample.path.name} ({height} x {width} = {height * width} pixels)"
             )
         return edges
-
-
-def needs_sizes(fmt: str) -> bool:
-    """True where a text cannot become column-major runs without the image's size."""
-    style = get_format(fmt)
-    return style.order == "C"
 
 
 def _match_ids(ids: list[str], files: dict[str, Path], csv: Path) -> dict[str, Path]:

@@ -25,7 +25,9 @@ from pipeline.data.probabilities import CHUNK, write_probabilities
 def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Average the folds for the test images, and blend the models with equal weights.
 
-    Example: python -m pipeline ensemble --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline ensemble --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)

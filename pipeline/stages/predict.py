@@ -1,4 +1,4 @@
-"""Predict the held-out images and the test images with one trained fold.
+"""Predict the held-out and the test images with one trained fold.
 
 Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors, folds.csv, images.csv and its small copies
 Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images, 255 = 1.0
@@ -42,7 +42,9 @@ def predict(
 ) -> None:
     """Predict the held-out images and the test images with one trained fold.
 
-    Example: python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+    \b
+    Example:
+      python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)

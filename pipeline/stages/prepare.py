@@ -1,4 +1,4 @@
-"""Read every image and mask once: check them, and cache small copies for training.
+"""Check every image and mask, and cache small copies.
 
 Reads   the data source
 Writes  kfold/<experiment>/images.csv   image_id, subset, path, height, width, group, sha256, phash, rle
@@ -38,7 +38,9 @@ from pipeline.rle import edges_to_text, from_edges
 def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Read every image and mask once, check them, and cache small copies.
 
-    Example: python -m pipeline prepare --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline prepare --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
@@ -48,6 +50,8 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     with whole_or_absent(artifacts.images) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data.root, settings.image, table, folder, console)
+            # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
+            artifacts.images.unlink(missing_ok=True)
         if settings.data.knows_test_truth:
             with whole_or_absent(artifacts.truth) as truth:
                 _copy_test_rows(table, truth)

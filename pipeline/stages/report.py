@@ -1,4 +1,4 @@
-"""Gather the scores into one table, and draw the worst, middle and best out-of-fold masks.
+"""Gather the scores into one table, and draw some of the masks.
 
 Reads   kfold/<experiment>/tuning.json, ensemble/oof.zarr, images.csv, the images; score.json where there is one
 Writes  kfold/<experiment>/results.json      the table: a row for each model and for the ensemble
@@ -35,7 +35,9 @@ TRUE_COLOUR, PREDICTED_COLOUR = "#35e0ff", "#ff3d7f"
 def report(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Gather the scores into one table, and draw out-of-fold masks.
 
-    Example: python -m pipeline report --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline report --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)

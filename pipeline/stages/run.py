@@ -38,7 +38,9 @@ def run(
 ) -> None:
     """Run all stages of an experiment, skipping what is done.
 
-    Example: python -m pipeline run --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline run --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     data_root(settings.data)

@@ -1,4 +1,4 @@
-"""Score a submission CSV against a CSV of true masks, on the run lists alone.
+"""Score a submission CSV against a CSV of true masks.
 
 Reads   two CSVs of id and RLE; the truth may have height and width columns
 Writes  the scores on stdout; with --json one object: metric, score, n, metrics
@@ -41,14 +41,16 @@ def score(
 ) -> None:
     """Score a submission CSV against a CSV of true masks.
 
-    Example: python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --json
+    \b
+    Example:
+      python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --json
     """
     for path in (submission, truth):
         if not path.is_file():
             raise DataError(f"{path}: no such file")
     true = read_csv(truth, truth_format or fmt, columns=_pair(truth_columns, "--truth-columns"))
     sizes = {i: (int(h), int(w)) for i, h, w in zip(true.ids, true.heights, true.widths, strict=True) if h}
-    predicted = read_csv(submission, fmt, columns=_pair(columns, "--columns"), sizes=sizes or None)
+    predicted = read_csv(submission, fmt, columns=_pair(columns, "--columns"), sizes=sizes or None, unique=True)
     counts = count_pixels(predicted, true, submission, truth)
     metrics = score_all(counts)
     headline = next(iter(METRICS))

@@ -1,4 +1,4 @@
-"""Assign every training image to a fold, keeping groups and duplicates together.
+"""Assign images to folds, keeping groups and duplicates together.
 
 Reads   kfold/<experiment>/images.csv and its small copies
 Writes  kfold/<experiment>/folds.csv   image_id, fold, group, stratum
@@ -30,7 +30,9 @@ from pipeline.rle import areas
 def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Assign every training image to a fold, keeping groups and duplicates together.
 
-    Example: python -m pipeline split --experiment pipeline/experiments/demo.yaml --set folds.count=5
+    \b
+    Example:
+      python -m pipeline split --experiment pipeline/experiments/demo.yaml --set folds.count=5
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)

@@ -27,7 +27,9 @@ from pipeline.rle import edges_to_text, read_csv, write_csv
 def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Write the submission CSV, read it back and check it.
 
-    Example: python -m pipeline submit --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline submit --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
@@ -78,7 +80,7 @@ def check_written(
     Raises:
         RuntimeError: something differs, which is a bug in the writer.
     """
-    table = read_csv(path, fmt, columns=tuple(columns), sizes=sizes)
+    table = read_csv(path, fmt, columns=tuple(columns), sizes=sizes, unique=True)
     if table.ids != order:
         raise RuntimeError(f"{path} has other ids than were written")
     for row, image_id in enumerate(order):

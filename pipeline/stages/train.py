@@ -43,7 +43,9 @@ def train(
 ) -> None:
     """Train one model with one fold held out.
 
-    Example: python -m pipeline train --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+    \b
+    Example:
+      python -m pipeline train --experiment pipeline/experiments/demo.yaml --model unet --fold 0
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)

@@ -1,4 +1,4 @@
-"""Find the best threshold on the out-of-fold maps, exactly, at the images' original resolution.
+"""Find the best threshold on the out-of-fold maps, exactly.
 
 Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
 Writes  kfold/<experiment>/tuning.json   threshold of the ensemble; for it and for each model: Dice per fold,
@@ -32,7 +32,9 @@ from pipeline.rle import RleTable
 def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
     """Find the best threshold on the out-of-fold maps, at original resolution.
 
-    Example: python -m pipeline tune --experiment pipeline/experiments/demo.yaml
+    \b
+    Example:
+      python -m pipeline tune --experiment pipeline/experiments/demo.yaml
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
