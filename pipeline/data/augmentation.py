@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+import cv2
 import numpy as np
 
 from pipeline.config import AugmentationSettings
@@ -29,7 +30,7 @@ class Augmentation:
         self.transform = A.Compose(
             [
                 A.HorizontalFlip(p=settings.flip),
-                A.Affine(scale=scale, translate_percent=shift, rotate=rotate, border_mode=2, p=0.8),
+                A.Affine(scale=scale, translate_percent=shift, rotate=rotate, border_mode=cv2.BORDER_REFLECT, p=0.8),
                 A.RandomBrightnessContrast(settings.brightness, settings.contrast, p=0.7),
                 A.HueSaturationValue(settings.hue, settings.saturation, val_shift_limit=0, p=0.5),
             ]

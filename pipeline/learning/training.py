@@ -153,6 +153,10 @@ class MovingAverage(WeightAveraging):
 
         super().__init__(multi_avg_fn=update)
 
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Hand over the average even where the last epoch was done before an interruption, and none is trained."""
+        self._copy_average_to_current(module)
+
 
 class EpochLog(Callback):
     """Writes ``history.csv`` and prints one line after each epoch; survives a resumption."""
@@ -211,11 +215,12 @@ def train_network(
     paths: FoldArtifacts,
     origin: dict[str, Any],
     say: Callable[[str], None],
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """Train to the end, from the last checkpoint if this very run was interrupted; ``network`` is changed.
 
     Returns:
-        The last epoch's row of the history. No epoch is chosen by its validation score, so the held-out
+        The last epoch's row of the history; None in the helper processes of a training on several devices, which
+        leave writing to the first. No epoch is chosen by its validation score, so the held-out
         images have no influence on the weights.
     """
     _silence_lightning()
@@ -248,7 +253,7 @@ def train_network(
     )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return log.rows[-1]
+    return log.rows[-1] if trainer.is_global_zero else None
 
 
 def resumable(checkpoint: Path, origin: dict[str, Any]) -> Path | None:
@@ -261,7 +266,7 @@ def resumable(checkpoint: Path, origin: dict[str, Any]) -> Path | None:
         # Whatever a damaged file makes the unpickler raise, the answer is to train from the start.
         known = False
     if not known:
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
     return checkpoint if known else None
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
 from pipeline.command import (
@@ -48,7 +49,8 @@ def train(
       python -m pipeline train --experiment pipeline/experiments/demo.yaml --model unet --fold 0
     """
     settings = load_experiment(experiment, overrides)
-    console = make_console(quiet)
+    # DDP starts this command again for every further device; those processes stay silent.
+    console = make_console(quiet or rank_zero_only.rank > 0)
     chosen = check_model(settings, model)
     check_fold(settings, fold)
     artifacts = Artifacts.of(settings)
@@ -70,6 +72,8 @@ def train(
         f"{len(data.held_out_rows)} held out"
     )
     last = train_network(network, data, chosen.training, seed, paths, origin, console.print)
+    if last is None:
+        return
     save_network(network, paths.weights, {**origin, "size": settings.image.size, "versions": versions()})
     write_json(
         paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}

@@ -1,10 +1,14 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.training import MovingAverage, image_dice, resumable, warmup_cosine
+from pipeline.artifacts import FoldArtifacts
+from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.learning.networks import build_network
+from pipeline.learning.training import FoldData, MovingAverage, image_dice, resumable, train_network, warmup_cosine
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -48,3 +52,18 @@ def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     assert resumable(path, {"seed": 1}) is None
     assert not path.exists()
+
+
+def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path):
+    """All epochs are in the checkpoint, none is left to train: the weights are still the moving average."""
+    rng = np.random.default_rng(0)
+    images, masks = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.full((6, 32, 32), 255, np.uint8)
+    data = FoldData(images, masks, np.arange(4), np.arange(4, 6))
+    model = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
+    states = []
+    for _ in range(2):
+        network = build_network(model, seed=1)
+        recipe = TrainingSettings(epochs=2, batch_size=2)
+        train_network(network, data, recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
