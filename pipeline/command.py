@@ -28,7 +28,7 @@ FoldOption = Annotated[int, typer.Option("--fold", "-k", min=0, help="The fold t
 
 def make_console(quiet: bool) -> Console:
     """A console that prints plain unwrapped text wherever it is not a terminal."""
-    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+    return Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[Item], total: int, what: str, console: Console) -> Iterator[Item]:

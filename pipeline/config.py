@@ -31,7 +31,7 @@ EASYPORTRAIT_TARGETS = {"face": (2, 3, 4, 5, 6, 7, 8), "portrait": (1, 2, 3, 4, 
 class Settings(BaseModel):
     """Base of all sections: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -214,12 +214,12 @@ class TrainingSettings(Settings):
     dice_weight: Share = 0.5
     """Share of soft Dice in the loss; the rest is binary cross-entropy."""
     ema_decay: float = Field(0.98, ge=0, lt=1)
-    """Decay per step of the weights' moving average, kept over the second half; 0 turns it off."""
+    """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs."""
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
     devices: int = Field(1, ge=1)
     """GPUs (or CPU processes) that share one training by DDP."""
