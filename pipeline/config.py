@@ -366,27 +366,30 @@ def _resolve_weights(model: ModelSettings) -> ModelSettings:
 
 
 def _explain_all(error: ValidationError) -> list[str]:
-    """One line a problem; a wrong shared recipe is not reported again for each model that inherits it."""
+    """One line a setting; a wrong shared recipe is not reported again for each model that inherits it."""
     problems = error.errors()
     shared = {problem["loc"][1:] for problem in problems if problem["loc"][0] == "training"}
-    return [
-        _explain(problem)
-        for problem in problems
-        if not (problem["loc"][0] == "models" and problem["loc"][2:3] == ("training",) and problem["loc"][3:] in shared)
-    ]
+    by_key: dict[str, list[Any]] = {}
+    for problem in problems:
+        location = problem["loc"]
+        if location[0] == "models" and location[2:3] == ("training",) and location[3:] in shared:
+            continue
+        by_key.setdefault(".".join(_locate(location)[0]), []).append(problem)
+    return [_explain(key, same_key) for key, same_key in by_key.items()]
 
 
-def _explain(problem: Any) -> str:
-    """One validation problem as one line, with the nearest valid name for an unknown key."""
-    names, location = _names_at(problem["loc"])
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.0)[0]
-        return f"unknown setting {key!r}; the nearest valid name is {'.'.join([*location[:-1], nearest])!r}"
-    if problem["type"] == "missing":
+def _explain(key: str, problems: list[Any]) -> str:
+    """What is wrong with one setting; a value of a union type has a problem with each of its types."""
+    first = problems[0]
+    if first["type"] == "extra_forbidden":
+        written, names = _locate(first["loc"])
+        nearest = difflib.get_close_matches(written[-1], names, n=1, cutoff=0.0)[0]
+        return f"unknown setting {key!r}; the nearest valid name is {'.'.join([*written[:-1], nearest])!r}"
+    if first["type"] == "missing":
         return f"setting {key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"setting {key!r} is {_shorten(problem['input'])}: {message[0].lower()}{message[1:]}"
+    messages = [problem["msg"].removeprefix("Value error, ") for problem in problems]
+    text = ", or ".join(f"{message[0].lower()}{message[1:]}" for message in messages)
+    return f"setting {key!r} is {_shorten(first['input'])}: {text}"
 
 
 def _shorten(value: Any) -> str:
@@ -394,26 +397,32 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _names_at(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
-    """The valid names beside a problem's key, and the key as the user wrote it.
+def _locate(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    """A problem's key as the user wrote it, and the valid names beside its last part.
 
-    pydantic puts the tag of a union (``kaggle``) into the location as if it were a key; it is left out.
+    pydantic's location has more in it than keys: the tag of a source, and below a setting that is no section the
+    branch of a union or an index.
     """
     sections: list[type[Settings]] = [Experiment]
-    written = []
-    for part in location[:-1]:
-        fields = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
-        tagged = [
-            s for s in sections if "source" in s.model_fields and part in get_args(s.model_fields["source"].annotation)
-        ]
-        if tagged and not fields:
+    written: list[str] = []
+    names: list[str] = []
+    for part in location:
+        tagged = [section for section in sections if part in _source_of(section)]
+        if tagged and len(sections) > 1:
             sections = tagged
             continue
+        fields = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
+        names = [name for section in sections for name in section.model_fields]
         written.append(str(part))
         if fields:
             sections = [section for annotation in fields for section in _sections_in(annotation)]
-    written += [str(part) for part in location[-1:]]
-    return [name for section in sections for name in section.model_fields], written
+            if not sections:
+                break
+    return written, names
+
+
+def _source_of(section: type[Settings]) -> tuple[Any, ...]:
+    return get_args(section.model_fields["source"].annotation) if "source" in section.model_fields else ()
 
 
 def _sections_in(annotation: Any) -> list[type[Settings]]:
