@@ -17,6 +17,8 @@ from pipeline.rle import RleError
 
 Item = TypeVar("Item")
 
+LOG_WIDTH = 120  # of tables in a file or a pipe
+
 ExperimentOption = Annotated[Path, typer.Option("--experiment", "-e", metavar="FILE", help="Experiment file (YAML).")]
 OverridesOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated.")
@@ -28,7 +30,10 @@ FoldOption = Annotated[int, typer.Option("--fold", "-k", min=0, help="The fold t
 
 def make_console(quiet: bool) -> Console:
     """A console that prints plain unwrapped text wherever it is not a terminal."""
-    return Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
 
 
 def track(items: Iterable[Item], total: int, what: str, console: Console) -> Iterator[Item]:

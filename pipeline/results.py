@@ -14,14 +14,15 @@ def results_table(results: dict[str, Any]) -> Table:
         results: the content of ``results.json``.
     """
     table = Table(title=f"{results['experiment']}: mean Dice per image", title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     folds = len(results["rows"][0]["folds"])
-    for heading in [*(f"fold {fold}" for fold in range(folds)), "mean OOF", "tuned OOF*", "test"]:
-        table.add_column(heading, justify="right")
+    headings = [*(f"fold {fold}" for fold in range(folds)), "mean OOF", "tuned OOF*"]
+    knows_test = any(row["test"] is not None for row in results["rows"])
+    for heading in [*headings, "test"] if knows_test else headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in results["rows"]:
-        test = "" if row["test"] is None else f"{row['test']:.4f}"
-        scores = [*row["folds"], row["mean_oof"], row["tuned_oof"]]
-        table.add_row(row["model"], *(f"{score:.4f}" for score in scores), test)
+        scores = [*row["folds"], row["mean_oof"], row["tuned_oof"], row["test"]][: len(table.columns) - 1]
+        table.add_row(row["model"], *("" if score is None else f"{score:.4f}" for score in scores))
     threshold = results["threshold"]
     table.caption = f"* each fold at the threshold chosen on the others; the submission uses {threshold}/255"
     table.caption_justify = "left"
