@@ -37,7 +37,7 @@ setup() {
     fi
     say "installing requirements.txt (a few minutes the first time)"
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$project/requirements.txt"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile -r "$project/requirements.txt"
     # pip compiles on one core; this uses all, and works where Python itself is told not to write bytecode.
     "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
     cp "$project/requirements.txt" "$stamp"
