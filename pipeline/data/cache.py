@@ -34,6 +34,10 @@ def read_true_masks(artifacts: Artifacts, image_ids: list[str]) -> RleTable:
     return table.take(np.array([row_of[image_id] for image_id in image_ids], np.int64))
 
 
+EMPTY_STRATUM = 0
+"""Of images without any mask, in ``folds.csv``."""
+
+
 def read_folds(artifacts: Artifacts) -> pd.DataFrame:
     """``folds.csv``: image_id, fold, group, stratum; in the order of the training rows of ``images.csv``.
 

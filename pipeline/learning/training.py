@@ -17,15 +17,17 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from torch.nn.functional import interpolate
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
 
 from pipeline.artifacts import FoldArtifacts, write_text
-from pipeline.config import TrainingSettings
+from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
 from pipeline.learning.hardware import LIGHTNING_NAMES, best_device, choose_precision, choose_workers
-from pipeline.learning.losses import bce_dice_loss
+from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import SegmentationNetwork
 from pipeline.postprocess import HALF
 
@@ -34,17 +36,23 @@ from pipeline.postprocess import HALF
 class FoldData:
     """Small copies of the training set, and which rows to train and to validate on.
 
-    ``images`` is uint8 (N, H, W, 3), ``masks`` uint8 (N, H, W).
+    ``images`` is uint8 (N, H, W, 3), ``masks`` uint8 (N, H, W), ``empty`` bool (N,): no pixel of the mask is set.
     """
 
     images: np.ndarray
     masks: np.ndarray
+    empty: np.ndarray
     training_rows: np.ndarray
     held_out_rows: np.ndarray
 
 
 class FoldLoaders(L.LightningDataModule):
-    """Loaders of one fold; the training loader is made anew for each epoch, which seeds its order and changes."""
+    """Loaders of one fold; the training loader is made anew for each epoch, which seeds its order and changes.
+
+    Where several processes share a training, each takes its part of the rows and of the batch. Held-out rows are
+    dealt out without the repetitions by which PyTorch's sampler makes all parts equal, so that the score is that
+    of the images, whatever the number of processes.
+    """
 
     def __init__(self, data: FoldData, settings: TrainingSettings, seed: int) -> None:
         super().__init__()
@@ -57,13 +65,20 @@ class FoldLoaders(L.LightningDataModule):
         augmentation = Augmentation(self.settings.augmentation, self.seed)
         # The order is the data set's own: a sampler would draw a new one whenever Lightning starts to iterate,
         # which it does once more after a resumption.
-        rows = np.random.default_rng([self.seed, epoch]).permutation(data.training_rows)
+        rng = np.random.default_rng([self.seed, epoch])
+        empty_share = empty_share_of_epoch(self.settings.empty_share, epoch, self.settings.epochs)
+        rows = draw_rows(data.training_rows, data.empty[data.training_rows], empty_share, rng)
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        # Every process must take as many steps as the others.
+        rows = rows[: len(rows) // processes * processes][rank::processes]
         images = TrainingImages(data.images, data.masks, rows, augmentation, epoch)
         # Batch normalisation cannot use a rest of one image, so the rest of an epoch is left out.
-        return self._loader(images, min(self.settings.batch_size, len(images)), drop_last=True)
+        batch_size = max(2, self.settings.batch_size // processes)
+        return self._loader(images, min(batch_size, len(images)), drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        images = HeldOutImages(self.data.images, self.data.masks, self.data.held_out_rows)
+        rows = self.data.held_out_rows[self.trainer.global_rank :: self.trainer.world_size]
+        images = HeldOutImages(self.data.images, self.data.masks, rows)
         return self._loader(images, 2 * self.settings.batch_size)
 
     def _loader(self, images: Any, batch_size: int, **options: Any) -> DataLoader:
@@ -71,6 +86,36 @@ class FoldLoaders(L.LightningDataModule):
         return DataLoader(
             images, batch_size, num_workers=self.workers, worker_init_fn=quiet_worker, pin_memory=pinned, **options
         )
+
+
+def empty_share_of_epoch(shares: tuple[float, float] | None, epoch: int, epochs: int) -> float | None:
+    """Share of empty images in an epoch (counted from 0), from the first's to the last's in equal steps."""
+    if shares is None:
+        return None
+    first, last = shares
+    return first + (last - first) * epoch / max(1, epochs - 1)
+
+
+def draw_rows(rows: np.ndarray, empty: np.ndarray, share: float | None, rng: np.random.Generator) -> np.ndarray:
+    """The rows of one epoch in random order, as many as there are.
+
+    Args:
+        rows: int (N,).
+        empty: bool (N,), which of them have an empty mask.
+        share: of the empty ones in the epoch; a kind that has to be drawn more often than it is there is gone
+            through several times. None, or where all are of one kind: every row once.
+    """
+    if share is None or empty.all() or not empty.any():
+        return rng.permutation(rows)
+    wanted = round(share * len(rows))
+    drawn = [_cycle(rows[empty], wanted, rng), _cycle(rows[~empty], len(rows) - wanted, rng)]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def _cycle(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` rows, none drawn again before all others."""
+    rounds = -(-count // len(rows))
+    return np.concatenate([rows[:0], *(rng.permutation(rows) for _ in range(rounds))])[:count]
 
 
 class SegmentationTraining(L.LightningModule):
@@ -87,22 +132,32 @@ class SegmentationTraining(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.settings = settings
         self.origin = origin
+        self.val_loss, self.val_dice = MeanMetric(), MeanMetric()
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        loss = self._loss(*batch)[1]
+        loss = self._loss(*self._sized(*batch))[1]
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         logits, loss = self._loss(*batch)
-        dice = image_dice(logits > 0, batch[1] >= HALF).mean()
-        size = len(batch[0])
-        self.log_dict({"val_loss": loss, "val_dice": dice}, batch_size=size, on_epoch=True, sync_dist=True)
+        # Metrics add up over images and processes, however unequal the batches are.
+        self.val_loss.update(loss, len(logits))
+        self.val_dice.update(image_dice(logits > 0, batch[1] >= HALF))
+        self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice})
+
+    def _sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch at the size of this epoch."""
+        height, width = images.shape[-2:]
+        size = training_size(height, width, self.settings.progressive, self.current_epoch, self.settings.epochs)
+        if size == (height, width):
+            return images, masks
+        return resize(images, size), resize(masks.unsqueeze(1), size).squeeze(1)
 
     def _loss(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = images.to(memory_format=torch.channels_last)
         logits = self.network(images).float()
-        return logits, bce_dice_loss(logits, masks.float() / 255, self.settings.dice_weight)
+        return logits, mixed_loss(logits, masks.float() / 255, self.settings.loss)
 
     def configure_optimizers(self) -> dict[str, Any]:
         encoder = list(self.network.encoder.parameters())
@@ -111,13 +166,38 @@ class SegmentationTraining(L.LightningModule):
         rate = self.settings.learning_rate
         groups = [{"params": encoder, "lr": rate * self.settings.encoder_rate}, {"params": rest, "lr": rate}]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer)}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        schedulers = torch.optim.lr_scheduler
+        if self.settings.schedule == "plateau":
+            schedule = schedulers.ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
+            return {"scheduler": schedule, "interval": "epoch", "monitor": "train_loss"}
         steps = int(self.trainer.estimated_stepping_batches)
-        factor = warmup_cosine(steps, round(self.settings.warmup * steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if self.settings.schedule == "one-cycle":
+            rates = [group["lr"] for group in optimizer.param_groups]
+            schedule = schedulers.OneCycleLR(optimizer, rates, steps, pct_start=self.settings.warmup)
+        else:
+            schedule = schedulers.LambdaLR(optimizer, warmup_cosine(steps, round(self.settings.warmup * steps)))
+        return {"scheduler": schedule, "interval": "step"}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["origin"] = self.origin
+
+
+def training_size(height: int, width: int, settings: ProgressiveSettings, epoch: int, epochs: int) -> tuple[int, int]:
+    """Height and width of the input in an epoch (counted from 0) of progressive resizing.
+
+    Multiples of 32 like the full size, at least 32.
+    """
+    if epoch >= round(settings.share * epochs):
+        return height, width
+    return tuple(max(32, 32 * round(settings.scale * side / 32)) for side in (height, width))
+
+
+def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 (N, C, H, W) -> uint8 (N, C, h, w), filtered so that nothing is skipped when shrinking."""
+    return interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def image_dice(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
@@ -161,7 +241,10 @@ class MovingAverage(WeightAveraging):
 class EpochLog(Callback):
     """Writes ``history.csv`` and prints one line after each epoch; survives a resumption."""
 
-    FIELDS = ("epoch", "train_loss", "val_loss", "val_dice", "learning_rate", "images_per_second", "seconds")
+    FIELDS = (
+        *("epoch", "train_loss", "val_loss", "val_dice", "learning_rate"),
+        *("images_per_second", "waiting", "seconds"),
+    )
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self.path, self.say = path, say
@@ -174,8 +257,12 @@ class EpochLog(Callback):
         self.rows = list(state_dict["rows"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        self.start = time.perf_counter()
+        self.start = self.trained = time.perf_counter()
         self.images = 0
+        self.waited = 0.0
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, _: int) -> None:
+        self.waited += time.perf_counter() - self.trained
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, _: int
@@ -192,6 +279,7 @@ class EpochLog(Callback):
             **{name: round(metrics[name], 5) for name in ("train_loss", "val_loss", "val_dice")},
             "learning_rate": float(f"{trainer.optimizers[0].param_groups[-1]['lr']:.4g}"),
             "images_per_second": round(self.images / (self.trained - self.start), 1),
+            "waiting": round(self.waited / (self.trained - self.start), 3),
             "seconds": round(time.perf_counter() - self.start, 1),
         }
         self.rows.append(row)
@@ -203,7 +291,7 @@ class EpochLog(Callback):
         self.say(
             f"  epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
             f"validation: loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}  "
-            f"{row['images_per_second']:.1f} images/s, {row['seconds']:.1f} s"
+            f"{row['images_per_second']:.1f} images/s, {row['waiting']:.0%} waiting for data, {row['seconds']:.1f} s"
         )
 
 
@@ -236,6 +324,7 @@ def train_network(
         gradient_clip_val=settings.gradient_clip,
         callbacks=[log, checkpoints, *average],
         reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,

@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline.artifacts import Artifacts, whole_or_absent, write_record
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command
 from pipeline.config import FoldSettings, load_experiment
-from pipeline.data.cache import CachePaths, open_small, read_images, read_true_masks
+from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_images, read_true_masks
 from pipeline.data.duplicates import duplicate_pairs
 from pipeline.errors import DataError
 from pipeline.rle import areas
@@ -108,12 +108,12 @@ def joined_groups(groups: list[str], pairs: np.ndarray) -> np.ndarray:
 
 
 def area_strata(share: np.ndarray, bins: int) -> np.ndarray:
-    """Bins of equal count by mask area; 0 is the bin of empty masks."""
-    stratum = np.zeros(len(share), np.int64)
+    """Bins of equal count by mask area; empty masks are a bin of their own."""
+    stratum = np.full(len(share), EMPTY_STRATUM)
     filled = share > 0
     if filled.any():
         limits = np.quantile(share[filled], np.linspace(0, 1, bins + 1)[1:-1])
-        stratum[filled] = 1 + np.searchsorted(limits, share[filled], side="right")
+        stratum[filled] = EMPTY_STRATUM + 1 + np.searchsorted(limits, share[filled], side="right")
     return stratum
 
 

@@ -2,7 +2,7 @@
 
 Reads   kfold/<experiment>/folds.csv, images.csv and its small copies
 Writes  kfold/<experiment>/<model>/fold<k>/weights.safetensors   the network, and weights.safetensors.json
-        .../history.csv    epoch, train_loss, val_loss, val_dice, learning_rate, images_per_second, seconds
+        .../history.csv    epoch, train_loss, val_loss, val_dice, learning_rate, images_per_second, waiting, seconds
         .../metrics.json   the last epoch's row, parameters, seconds
         .../last.ckpt      while training; an interrupted training resumes from it
 
@@ -29,7 +29,7 @@ from pipeline.command import (
     run_command,
 )  # fmt: skip
 from pipeline.config import load_experiment
-from pipeline.data.cache import CachePaths, open_small, read_folds
+from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_folds
 from pipeline.errors import DataError
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
@@ -82,11 +82,13 @@ def train(
 
 
 def _fold_data(artifacts: Artifacts, fold: int) -> FoldData:
-    folds = read_folds(artifacts)["fold"].to_numpy()
+    table = read_folds(artifacts)
+    folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
     data = FoldData(
         open_small(cache.images("train")),
         open_small(cache.masks),
+        table["stratum"].to_numpy() == EMPTY_STRATUM,
         np.flatnonzero(folds != fold),
         np.flatnonzero(folds == fold),
     )

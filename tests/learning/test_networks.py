@@ -104,7 +104,7 @@ def test_encoder_weights_from_a_file(tmp_path):
     ("change", "message"),
     [
         (lambda state: state.pop("conv1.weight"), "lack 1 .*conv1.weight"),
-        (lambda state: state.update(head=torch.zeros(1)), "in excess 1 .*head"),
+        (lambda state: state.update({"bn1.gamma": torch.zeros(3)}), "in excess 1 .*bn1.gamma"),
         (lambda state: state.update({"bn1.bias": torch.zeros(3)}), "another shape 1 .*bn1.bias"),
     ],
 )
@@ -114,6 +114,28 @@ def test_a_partial_fit_is_refused_key_by_key(change, message):
     change(state)
     with pytest.raises(DataError, match=message):
         load_encoder(encoder, state, "some.pth")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "written"),
+    [
+        ("resnet18", lambda: {**_state("resnet18"), "fc.weight": torch.zeros(1000, 512)}),  # torchvision
+        ("resnet18", lambda: {f"module.{key}": tensor for key, tensor in _state("resnet18").items()}),
+        ("resnet18", lambda: SegmentationNetwork("Unet", "resnet18", {}).body.state_dict()),
+        ("tu-resnet18", lambda: timm.create_model("resnet18", pretrained=False).state_dict()),
+        ("tu-resnet18", lambda: SegmentationNetwork("FPN", "tu-resnet18", {}).state_dict()),
+    ],
+    ids=["torchvision", "data-parallel", "smp", "timm", "our own"],
+)
+def test_other_projects_names_are_mapped(encoder, written):
+    state = {key: torch.full_like(tensor, 0.5) for key, tensor in written().items()}
+    target = SegmentationNetwork("Unet", encoder, {}).encoder
+    load_encoder(target, state, "some.pth")
+    assert all(tensor.eq(0.5).all() for key, tensor in target.state_dict().items() if "num_batches" not in key)
+
+
+def _state(encoder):
+    return SegmentationNetwork("Unet", encoder, {}).encoder.state_dict()
 
 
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])

@@ -6,9 +6,20 @@ import pytest
 import torch
 
 from pipeline.artifacts import FoldArtifacts
-from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.config import ModelSettings, ProgressiveSettings, TrainingSettings
 from pipeline.learning.networks import build_network
-from pipeline.learning.training import FoldData, MovingAverage, image_dice, resumable, train_network, warmup_cosine
+from pipeline.learning.training import (
+    FoldData,
+    MovingAverage,
+    draw_rows,
+    empty_share_of_epoch,
+    image_dice,
+    resize,
+    resumable,
+    train_network,
+    training_size,
+    warmup_cosine,
+)
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -24,6 +35,49 @@ def test_the_learning_rate_rises_and_falls():
 
 def test_no_warm_up_and_a_single_step_are_ordinary():
     assert warmup_cosine(steps=1, warmup=0)(0) == 1
+
+
+def test_an_epoch_has_every_row_once_unless_a_share_is_asked_for():
+    rows, empty = np.arange(10, 20), np.arange(10) < 4
+    rng = np.random.default_rng(0)
+    assert sorted(draw_rows(rows, empty, None, rng)) == list(rows)
+    assert sorted(draw_rows(rows, np.ones(10, bool), 0.5, rng)) == list(rows)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.8, 1.0])
+def test_empty_images_are_drawn_at_the_share_and_evenly(share):
+    rows, empty = np.arange(10, 20), np.arange(10) < 4
+    drawn = draw_rows(rows, empty, share, np.random.default_rng(0))
+    assert len(drawn) == 10
+    assert (drawn < 14).sum() == round(10 * share)
+    for kind in (rows[empty], rows[~empty]):
+        times = [(drawn == row).sum() for row in kind]
+        assert max(times) - min(times) <= 1
+
+
+def test_the_share_of_empty_images_moves_evenly_over_the_epochs():
+    assert [empty_share_of_epoch((0.2, 0.6), epoch, 5) for epoch in range(5)] == pytest.approx(
+        [0.2, 0.3, 0.4, 0.5, 0.6]
+    )
+    assert empty_share_of_epoch((0.2, 0.6), 0, 1) == 0.2
+    assert empty_share_of_epoch(None, 3, 5) is None
+
+
+def test_progressive_sizes_are_multiples_of_32_and_end_full():
+    settings = ProgressiveSettings(scale=0.6, share=0.6)
+    sizes = [training_size(320, 256, settings, epoch, 5) for epoch in range(5)]
+    assert sizes == [(192, 160)] * 3 + [(320, 256)] * 2
+    assert training_size(64, 32, ProgressiveSettings(scale=0.1, share=1), 0, 1) == (32, 32)
+    assert training_size(64, 32, ProgressiveSettings(), 0, 1) == (64, 32)
+
+
+def test_resizing_keeps_the_mean_of_what_it_shrinks():
+    stripes = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    stripes[..., ::2] = 200
+    small = resize(stripes, (32, 32))
+    assert small.dtype == torch.uint8
+    assert small.float().mean().item() == pytest.approx(100, abs=2)
+    assert small[..., 1:-1].float().std() < 2
 
 
 def test_image_dice_is_per_image_and_one_where_both_are_empty():
@@ -54,16 +108,36 @@ def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
     assert not path.exists()
 
 
+def tiny_data():
+    rng = np.random.default_rng(0)
+    images, masks = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), np.full((6, 64, 64), 255, np.uint8)
+    return FoldData(images, masks, np.zeros(6, bool), np.arange(4), np.arange(4, 6))
+
+
+TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"schedule": "one-cycle"}, {"schedule": "plateau"}, {"progressive": {"scale": 0.5}}]
+)
+def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, recipe):
+    lines = []
+    network = build_network(TINY, seed=1)
+    settings = TrainingSettings(epochs=2, batch_size=2, **recipe)
+    last = train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lines.append)
+    assert last["epoch"] == 2
+    assert math.isfinite(last["train_loss"])
+    assert 0 <= last["waiting"] < 1
+    assert len(lines) == 2
+    assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
 def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path):
     """All epochs are in the checkpoint, none is left to train: the weights are still the moving average."""
-    rng = np.random.default_rng(0)
-    images, masks = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.full((6, 32, 32), 255, np.uint8)
-    data = FoldData(images, masks, np.arange(4), np.arange(4, 6))
-    model = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
     states = []
     for _ in range(2):
-        network = build_network(model, seed=1)
+        network = build_network(TINY, seed=1)
         recipe = TrainingSettings(epochs=2, batch_size=2)
-        train_network(network, data, recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+        train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

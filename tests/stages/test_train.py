@@ -1,0 +1,39 @@
+"""Trainings that several processes share."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.artifacts import Artifacts
+from pipeline.data.cache import CachePaths, open_small
+from pipeline.learning.networks import load_network
+from pipeline.learning.training import image_dice
+
+DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
+
+
+def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_path, write_experiment, python):
+    recipe = {"epochs": 2, "batch_size": 2, "devices": 2}
+    experiment = write_experiment(tmp_path, data=DATA, training=recipe)
+    for stage in ("prepare", "split"):
+        assert python("-m", "pipeline", stage, "--experiment", experiment).returncode == 0
+    artifacts = Artifacts(tmp_path, "tiny")
+    folds = pd.read_csv(artifacts.folds)["fold"].to_numpy()
+    fold = int(np.argmax([(folds == number).sum() % 2 for number in range(2)]))
+    held_out = np.flatnonzero(folds == fold)
+    assert len(held_out) % 2  # the processes get unequal parts
+
+    result = python("-m", "pipeline", "train", "--experiment", experiment, "--model", "unet", "--fold", fold)
+
+    assert result.returncode == 0, result.stderr
+    paths = artifacts.fold("unet", fold)
+    history = pd.read_csv(paths.history)
+    assert history["epoch"].tolist() == [1, 2]
+    assert result.stdout.count("epoch   2/2") == 1
+    cache = CachePaths(artifacts.cache)
+    images = torch.from_numpy(open_small(cache.images("train"))[held_out]).permute(0, 3, 1, 2)
+    masks = torch.from_numpy(open_small(cache.masks)[held_out])
+    with torch.inference_mode():
+        scores = image_dice(load_network(paths.weights)(images) > 0, masks >= 128)
+    assert history["val_dice"].iloc[-1] == pytest.approx(scores.mean().item(), abs=1e-3)
