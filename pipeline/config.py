@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
+EngineName = Literal["auto", "torch", "openvino"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
@@ -294,6 +295,8 @@ class PredictionSettings(Settings):
     """Inference."""
 
     batch_size: int = Field(32, ge=1)
+    engine: EngineName = "auto"
+    """What computes the network: PyTorch, OpenVINO (on CPUs), or OpenVINO where it pays and agrees with PyTorch."""
     flip: bool = True
     """Average with the prediction for the mirrored image."""
 

@@ -29,7 +29,7 @@ from pipeline.command import (
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
 from pipeline.data.probabilities import write_probabilities
-from pipeline.learning.inference import predict_batches
+from pipeline.learning.inference import make_engine, predict_batches
 from pipeline.learning.networks import load_network
 
 
@@ -61,18 +61,24 @@ def predict(
         (paths.oof, "train", held_out, folds["image_id"].iloc[held_out].tolist()),
         (paths.test, "test", np.arange(len(test_ids)), test_ids),
     )
+    options = settings.prediction
+    count = len(held_out) + len(test_ids)
+    engine = make_engine(
+        network, open_small(cache.images("train")), held_out, count=count, flip=options.flip, engine=options.engine
+    )
     started = time.perf_counter()
     for path, subset, rows, image_ids in jobs:
         images = open_small(cache.images(subset))
-        options = settings.prediction
-        batches = predict_batches(network, images, rows, batch_size=options.batch_size, flip=options.flip)
+        batches = predict_batches(engine, images, rows, batch_size=options.batch_size, flip=options.flip)
         steps = -(-len(rows) // options.batch_size)
         write_probabilities(path, image_ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
-        write_record(path, options.model_dump(mode="json"), [paths.weights, artifacts.images, artifacts.folds])
-    done = len(held_out) + len(test_ids)
-    rate = done / (time.perf_counter() - started)
+        used = {**options.model_dump(mode="json"), "engine": engine.name, "difference": engine.difference}
+        write_record(path, used, [paths.weights, artifacts.images, artifacts.folds])
+    rate = count / (time.perf_counter() - started)
+    apart = f", probabilities within {engine.difference:.4f} of torch fp32" if engine.difference else ""
     console.print(
-        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, {rate:.1f} images/s"
+        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, "
+        f"{rate:.1f} images/s with {engine.name}{apart}"
     )
 
 

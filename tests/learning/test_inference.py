@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.inference import predict_batches
+from pipeline.learning.inference import make_engine, predict_batches
 
 
 class LeftIsBrighter(torch.nn.Module):
@@ -13,8 +13,10 @@ class LeftIsBrighter(torch.nn.Module):
         return columns + images.float().mean(1) / 255
 
 
-def predict(images, rows, **options):
-    return np.concatenate(list(predict_batches(LeftIsBrighter(), images, np.asarray(rows), **options)))
+def predict(images, rows, *, flip, engine="torch", batch_size=4):
+    rows = np.asarray(rows)
+    chosen = make_engine(LeftIsBrighter(), images, rows, count=len(rows), flip=flip, engine=engine)
+    return np.concatenate(list(predict_batches(chosen, images, rows, batch_size=batch_size, flip=flip)))
 
 
 @pytest.fixture

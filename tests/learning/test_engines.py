@@ -1,0 +1,61 @@
+import sys
+
+import pytest
+import torch
+
+from pipeline.errors import DataError
+from pipeline.learning import engines
+from pipeline.learning.engines import choose_engine
+from pipeline.learning.networks import SegmentationNetwork
+
+CPU = torch.device("cpu")
+MANY = engines.WORTH_CONVERTING
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return SegmentationNetwork("DeepLabV3", "resnet18", {"decoder_channels": 16}).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def logits(network, images):
+    with torch.inference_mode():
+        return network(images)
+
+
+@pytest.mark.parametrize("wanted", ["torch", "openvino"])
+def test_every_engine_gives_the_networks_answer_for_any_batch(network, images, wanted):
+    engine = choose_engine(network, wanted, images, MANY, CPU, "fp32")
+    assert engine.name == f"{wanted} fp32"
+    assert engine.difference < 1e-4
+    for batch in (images, images[:1]):
+        assert torch.allclose(engine.compute(batch), logits(network, batch), atol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "name"), [(MANY, "openvino fp32"), (MANY - 1, "torch fp32")])
+def test_auto_converts_where_enough_images_wait(network, images, count, name):
+    assert choose_engine(network, "auto", images, count, CPU, "fp32").name == name
+
+
+def test_an_engine_that_does_not_agree_is_not_used(network, images, monkeypatch):
+    monkeypatch.setattr(engines, "_openvino", lambda *_: lambda batch: logits(network, batch) + 3)
+    assert choose_engine(network, "auto", images, MANY, CPU, "fp32").name == "torch fp32"
+    with pytest.raises(DataError, match="differs from torch by 0"):
+        choose_engine(network, "openvino", images, MANY, CPU, "fp32")
+
+
+def test_without_openvino_torch_computes(network, images, monkeypatch):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
+    assert choose_engine(network, "auto", images, MANY, CPU, "fp32").name == "torch fp32"
+    with pytest.raises(DataError, match="pip install openvino"):
+        choose_engine(network, "openvino", images, MANY, CPU, "fp32")
+
+
+def test_openvinos_reports_over_the_network_stay_off(network, images):
+    choose_engine(network, "openvino", images, MANY, CPU, "fp32")
+    assert sys.modules["openvino_telemetry"] is None
