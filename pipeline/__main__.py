@@ -16,12 +16,15 @@ import typer.core
 
 from pipeline.command import run_command
 
-COMMANDS = ("run", "prepare", "split", "train", "predict", "ensemble", "tune", "submit", "score", "report")
+COMMANDS = (
+    *("run", "prepare", "split", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
+    *("kaggle-metric",),
+)
 STAGES = Path(__file__).parent / "stages"
 
 
 class LazyCommands(typer.core.TyperGroup):
-    """Commands by the name of their module in ``pipeline.stages``."""
+    """Commands by the name of their module in ``pipeline.stages``, a dash for an underscore."""
 
     def list_commands(self, _: Any) -> list[str]:
         return list(COMMANDS)
@@ -30,7 +33,7 @@ class LazyCommands(typer.core.TyperGroup):
         """What ``--help`` needs to list a command."""
         if name not in COMMANDS:
             return None
-        docstring = ast.get_docstring(ast.parse((STAGES / f"{name}.py").read_text(encoding="utf-8")))
+        docstring = ast.get_docstring(ast.parse((STAGES / f"{_module(name)}.py").read_text(encoding="utf-8")))
         return typer.core.TyperCommand(name, help=docstring.splitlines()[0])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -39,8 +42,13 @@ class LazyCommands(typer.core.TyperGroup):
         if stub is None:
             return name, stub, rest
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name)(getattr(importlib.import_module(f"pipeline.stages.{name}"), name))
+        module = _module(name)
+        app.command(name)(getattr(importlib.import_module(f"pipeline.stages.{module}"), module))
         return name, typer.main.get_command(app), rest
+
+
+def _module(command: str) -> str:
+    return command.replace("-", "_")
 
 
 app = typer.Typer(cls=LazyCommands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

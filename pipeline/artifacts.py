@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from pipeline import PROJECT
-from pipeline.config import Experiment
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment  # with pydantic and yaml, which commands on CSV files do without
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albumentations", "opencv-python-headless")
 
@@ -200,6 +200,8 @@ def read_json(path: Path) -> Any:
 
 def save_settings(experiment: Experiment) -> bool:
     """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
+    import yaml
+
     path = Artifacts.of(experiment).settings
     text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
     changed = not path.exists() or path.read_text(encoding="utf-8") != text

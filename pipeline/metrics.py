@@ -1,22 +1,43 @@
-"""Scores from integer pixel counts.
+"""Scores from integer pixel counts, how sure they are, and the comparison of two predictions.
 
 Every metric is arithmetic on three integers an image, counted at its original resolution: the intersection of
 prediction and truth, the predicted area and the true area. Arrays of them broadcast, so the same functions
 score a submission, (N,), and every threshold of a search, (N, 256).
 
+>>> import numpy as np
 >>> counts = Counts(intersection=np.array([2, 0]), predicted=np.array([4, 0]), true=np.array([2, 0]))
 >>> dice(counts).round(3).tolist()
 [0.667, 1.0]
+>>> METRICS["dice"](counts).round(3).item()
+0.833
+>>> METRICS["dice"](counts, both_empty=np.nan).round(3).item()  # images without anything to find left out
+0.667
 >>> METRICS["global-dice"](counts).round(3).item()
 0.667
+
+Where prediction and truth are both empty a formula has no value; ``both_empty`` says what to take: 1, 0, or
+NaN, which leaves the image out of a mean. Where only one of them is empty every formula is 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BETA = 0.5
+"""Of F-beta, as in the Vesuvius competition: precision counts more than recall."""
+
+RESAMPLES = 1000
+"""Of the bootstrap: the ends of a 95% interval then vary by a few percent of its length."""
+
+_DRAWS_AT_ONCE = 2**16  # of the bootstrap, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -28,35 +49,232 @@ class Counts:
     true: np.ndarray
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The one place of the division by zero: 1 where prediction and truth are both empty."""
-    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), 1.0)
+# --------------------------------------------------------------------------------------------- formulas, by image
 
 
-def dice(counts: Counts) -> np.ndarray:
-    """Dice of each image: 2 |P & T| / (|P| + |T|), 1 where both are empty."""
-    return ratio(2 * counts.intersection, counts.predicted + counts.true)
+def _ratio(counts: Counts, numerator: np.ndarray, denominator: np.ndarray, both_empty: float) -> np.ndarray:
+    """The one place of the division by zero; a denominator below 1 comes with a numerator of 0."""
+    return np.where(counts.predicted + counts.true > 0, numerator / np.maximum(denominator, 1), both_empty)
 
 
-def iou(counts: Counts) -> np.ndarray:
-    """Intersection over union of each image, 1 where both are empty."""
-    return ratio(counts.intersection, counts.predicted + counts.true - counts.intersection)
+def dice(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+    """Dice of each image: 2 |P & T| / (|P| + |T|)."""
+    return _ratio(counts, 2 * counts.intersection, counts.predicted + counts.true, both_empty)
 
 
-def global_dice(counts: Counts) -> np.ndarray:
-    """Dice of all images pooled, as in the contrails competition: large masks weigh more."""
-    intersection, predicted = counts.intersection.sum(axis=0), counts.predicted.sum(axis=0)
-    return ratio(2 * intersection, predicted + counts.true.sum(axis=0))
+def iou(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+    """Intersection over union of each image: |P & T| / |P | T|."""
+    return _ratio(counts, counts.intersection, counts.predicted + counts.true - counts.intersection, both_empty)
 
 
-METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
-    "dice": lambda counts: dice(counts).mean(axis=0),
-    "iou": lambda counts: iou(counts).mean(axis=0),
-    "global-dice": global_dice,
-}
+def precision(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+    """The part of each prediction that is true: |P & T| / |P|; 0 for an empty one where there is a truth."""
+    return _ratio(counts, counts.intersection, counts.predicted, both_empty)
+
+
+def recall(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+    """The part of each truth that is predicted: |P & T| / |T|; 0 for a prediction where there is no truth."""
+    return _ratio(counts, counts.intersection, counts.true, both_empty)
+
+
+def fbeta(counts: Counts, both_empty: float = 1.0, beta: float = BETA) -> np.ndarray:
+    """F-beta of each image, beta > 0: (1 + beta^2) p r / (beta^2 p + r) of precision p and recall r.
+
+    Recall weighs beta times as much as precision; beta = 1 is Dice. The evaluation page of
+    kaggle.com/c/vesuvius-challenge-ink-detection gives the formula for one image.
+    """
+    weighted = beta**2 * counts.true + counts.predicted
+    return _ratio(counts, (1 + beta**2) * counts.intersection, weighted, both_empty)
+
+
+def tgs_map(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+    """The share of the IoU thresholds 0.50, 0.55, ... 0.95 that each image exceeds.
+
+    This is kaggle.com/c/tgs-salt-identification-challenge's mean precision where an image has one object: above
+    a threshold it is a hit of precision 1, else a false positive and a miss. Compared in integers, exactly.
+    """
+    union = counts.predicted + counts.true - counts.intersection
+    hits = sum((20 * counts.intersection > twentieths * union).astype(np.int64) for twentieths in range(10, 20))
+    return _ratio(counts, hits, 10, both_empty)
+
+
+# ---------------------------------------------------------------------------------------------- metrics, by name
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of N images: the mean of a formula over the images or, pooled, the formula of their summed counts.
+
+    Either way it depends on sums over images only, which is what the bootstrap resamples.
+    """
+
+    formula: Callable[[Counts, float], np.ndarray]
+    pooled: bool = False
+
+    def __call__(self, counts: Counts, both_empty: float = 1.0) -> np.ndarray:
+        """The score over the first axis of the counts; NaN for the mean of no images."""
+        return self.of_sums([part.sum(axis=0) for part in self.parts(counts, both_empty)], both_empty)
+
+    def parts(self, counts: Counts, both_empty: float) -> list[np.ndarray]:
+        """Arrays whose sums over the images make the score."""
+        if self.pooled:
+            return [counts.intersection, counts.predicted, counts.true]
+        values = self.formula(counts, both_empty)
+        counted = ~np.isnan(values)
+        return [np.where(counted, values, 0.0), counted]
+
+    def of_sums(self, sums: Sequence[np.ndarray], both_empty: float) -> np.ndarray:
+        """The score from the sums of the ``parts``."""
+        if self.pooled:
+            return self.formula(Counts(*sums), both_empty)
+        total, counted = sums
+        return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
+
+
+def metrics_by_name(beta: float = BETA) -> dict[str, Metric]:
+    """All metrics; ``global-dice`` is that of the contrails competition, where large masks weigh more."""
+    return {
+        "dice": Metric(dice),
+        "iou": Metric(iou),
+        "global-dice": Metric(dice, pooled=True),
+        "fbeta": Metric(functools.partial(fbeta, beta=beta)),
+        "precision": Metric(precision),
+        "recall": Metric(recall),
+        "tgs-map": Metric(tgs_map),
+    }
+
+
+METRICS = metrics_by_name()
 """By name: a score of all images together, over the first axis."""
 
 
-def score_all(counts: Counts) -> dict[str, float]:
+def score_all(counts: Counts, both_empty: float = 1.0, beta: float = BETA) -> dict[str, float]:
     """Every metric of (N,) counts."""
-    return {name: float(metric(counts)) for name, metric in METRICS.items()}
+    return {name: float(metric(counts, both_empty)) for name, metric in metrics_by_name(beta).items()}
+
+
+# --------------------------------------------------------------------------------------------------- uncertainty
+
+
+def interval(
+    metric: Metric,
+    counts: Counts,
+    both_empty: float = 1.0,
+    *,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The bootstrap's 95% interval of a score: how it would vary with other images of the same kind.
+
+    Percentile method (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
+
+    Args:
+        metric: of ``metrics_by_name``.
+        counts: int (N,) each.
+        seed: equal seeds draw equal resamples, whatever the metric.
+        groups: int (N,): images that belong together, one person's say, are drawn together. None: each alone.
+        resamples: how often N images are drawn with replacement.
+
+    Returns:
+        Its two ends; NaN where no resample has a score.
+    """
+    sums = _resampled_sums(metric.parts(counts, both_empty), seed, groups, resamples)
+    return _percentiles(metric.of_sums(sums, both_empty))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction against another one of the same images."""
+
+    score: float
+    """The other one's."""
+    difference: float
+    """The first one's score less the other one's."""
+    ci95: tuple[float, float]
+    """Of the difference; both are scored on the same resamples."""
+    better: float
+    """The share of images on which the first one is better; with ``worse`` and ``equal`` 1."""
+    worse: float
+    equal: float
+
+
+def compare(
+    metric: Metric,
+    counts: Counts,
+    other: Counts,
+    both_empty: float = 1.0,
+    *,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Paired comparison of two predictions, image by image; arguments as of ``interval``.
+
+    An image is better where the metric's formula is higher; where both are empty it counts as 1, also if the
+    rule leaves it out of the score.
+    """
+    parts, other_parts = metric.parts(counts, both_empty), metric.parts(other, both_empty)
+    sums = _resampled_sums([*parts, *other_parts], seed, groups, resamples)
+    differences = metric.of_sums(sums[: len(parts)], both_empty) - metric.of_sums(sums[len(parts) :], both_empty)
+    rule = 1.0 if np.isnan(both_empty) else both_empty
+    gains = np.sign(metric.formula(counts, rule) - metric.formula(other, rule))
+    score = float(metric(other, both_empty))
+    return Comparison(
+        score=score,
+        difference=float(metric(counts, both_empty)) - score,
+        ci95=_percentiles(differences),
+        better=float((gains > 0).mean()),
+        worse=float((gains < 0).mean()),
+        equal=float((gains == 0).mean()),
+    )
+
+
+def _resampled_sums(parts: Sequence[np.ndarray], seed: int, groups: np.ndarray | None, resamples: int) -> np.ndarray:
+    """Sums of each part over resamples of its N images, or of their groups: K of (N,) -> float64 (K, resamples).
+
+    How often each image is drawn, times its parts: a matrix product, whose memory does not grow with N.
+    """
+    columns = np.stack([np.asarray(part, np.float64) for part in parts], axis=1)  # (N, K)
+    if groups is not None:
+        group = np.unique(groups, return_inverse=True)[1]
+        columns = np.stack([np.bincount(group, column) for column in columns.T], axis=1)
+    drawn = len(columns)
+    rng = np.random.default_rng(seed)
+    sums = np.empty((resamples, columns.shape[1]))
+    step = max(1, _DRAWS_AT_ONCE // drawn)
+    for first in range(0, resamples, step):
+        rows = min(step, resamples - first)
+        picks = rng.integers(0, drawn, (rows, drawn)) + drawn * np.arange(rows)[:, None]
+        times = np.bincount(picks.ravel(), minlength=rows * drawn).reshape(rows, drawn)
+        sums[first : first + rows] = times.astype(np.float64) @ columns
+    return sums.T
+
+
+def _percentiles(scores: np.ndarray) -> tuple[float, float]:
+    scores = scores[~np.isnan(scores)]
+    if scores.size == 0:
+        return np.nan, np.nan
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)
+
+
+# ------------------------------------------------------------------------------------------------------ on Kaggle
+
+
+class ParticipantVisibleError(Exception):
+    """What is wrong with a submission; of all errors of a metric Kaggle shows participants only this one."""
+
+
+def score(solution: pd.DataFrame, submission: pd.DataFrame, row_id_column_name: str) -> float:
+    """Mean Dice of a submission in format ``kaggle``, with the signature of Kaggle's metrics.
+
+    See ``pipeline.host_metric``, which `kaggle-metric` prints for other metrics and formats too.
+
+    Raises:
+        ParticipantVisibleError: the submission is wrong.
+        ValueError: the solution is.
+    """
+    from pipeline import host_metric  # imports pandas
+
+    return host_metric.score(solution, submission, row_id_column_name)

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.rle import encode
 
@@ -33,6 +34,10 @@ EXPECTED = {
     "dice": (12 / 16 + 1 + 0) / 3,
     "iou": (6 / 10 + 1 + 0) / 3,
     "global-dice": 12 / (16 + 8),
+    "fbeta": (1.25 * 6 / (0.25 * 8 + 8) + 1 + 0) / 3,
+    "precision": (6 / 8 + 1 + 0) / 3,
+    "recall": (6 / 8 + 1 + 0) / 3,
+    "tgs-map": (2 / 10 + 1 + 0) / 3,  # an IoU of 0.6 exceeds 0.50 and 0.55
 }
 
 
@@ -54,9 +59,14 @@ def test_text_has_a_line_for_each_metric(command_line, files):
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "submission.csv: 3 images",
-        "  dice         0.583333",
+        "  dice         0.583333   95% interval 0.000000 to 1.000000",
         "  iou          0.533333",
         "  global-dice  0.500000",
+        "  fbeta        0.583333",
+        "  precision    0.583333",
+        "  recall       0.583333",
+        "  tgs-map      0.400000",
+        "worst: c 0.0000, a 0.7500, b 1.0000",
     ]
 
 
@@ -77,7 +87,7 @@ def test_columns_of_any_name(command_line, files):
 def test_columns_that_are_no_pair_are_wrong_usage(command_line, files, columns):
     status, out, err = command_line("score", *files(), "--columns", columns)
     assert (status, out) == (2, "")
-    assert "--columns takes two column names, ID,RLE" in err
+    assert "--columns takes two column names with a comma between them" in err
 
 
 def replace_in(file, old, new):
@@ -142,3 +152,105 @@ def test_score_starts_without_torch_and_pandas(python, files):
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
     assert {"numpy", "numba", "pipeline"} <= imported
     assert not {"torch", "pandas", "cv2", "zarr", "sklearn"} & imported
+
+
+def test_the_headline_and_its_rule_for_empty_images_are_a_choice(command_line, files):
+    words = ["--metric", "iou", "--both-empty", "nan", "--json"]
+    result = json.loads(command_line("score", *files(), *words)[1])
+    assert (result["metric"], result["n"]) == ("iou", 3)
+    assert result["score"] == result["metrics"]["iou"] == pytest.approx((6 / 10 + 0) / 2)
+    low, high = result["ci95"]
+    assert low == 0 <= result["score"] <= high == pytest.approx(6 / 10)
+
+
+def test_beta_weighs_recall(command_line, files):
+    submission, truth = files()
+    replace_in(submission, f"a,{encode(PREDICTED)}", f"a,{encode(PREDICTED & TRUE)}")  # 6 pixels, all of them right
+    metrics = json.loads(command_line("score", submission, truth, "--beta", 2, "--json")[1])["metrics"]
+    assert metrics["precision"] == pytest.approx((1 + 1 + 0) / 3)
+    assert metrics["fbeta"] == pytest.approx((5 * 6 / (4 * 8 + 6) + 1 + 0) / 3)
+
+
+def test_json_has_null_where_no_image_counts(command_line, files):
+    submission, truth = files()
+    for file in (submission, truth):
+        file.write_text("image_id,rle\na,\nb,\n")
+    status, out, _ = command_line("score", submission, truth, "--both-empty", "nan", "--json")
+    assert status == 0
+    result = json.loads(out, parse_constant=pytest.fail)
+    assert (result["score"], result["ci95"]) == (None, [None, None])
+
+
+def test_the_seed_decides_the_interval(command_line, tmp_path):
+    rng = np.random.default_rng(0)
+    masks = rng.random((2, 30, 9, 9)) < 0.5
+    for name, rows in zip(("submission", "truth"), masks, strict=True):
+        lines = [f"{number},{encode(mask)}" for number, mask in enumerate(rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,rle", *lines]) + "\n")
+
+    def ci95(*words):
+        paths = [tmp_path / "submission.csv", tmp_path / "truth.csv"]
+        return json.loads(command_line("score", *paths, "--json", *words)[1])["ci95"]
+
+    assert ci95() == ci95("--seed", 0) != ci95("--seed", 1)
+
+
+def test_images_are_listed_worst_first(command_line, files, tmp_path):
+    listed = tmp_path / "images.csv"
+    assert command_line("score", *files(), "--metric", "tgs-map", "--per-image", listed)[0] == 0
+    assert listed.read_text().splitlines() == [
+        "id,dice,iou,tgs-map,intersection,predicted,true",
+        "c,0.0,0.0,0.0,0,8,0",
+        "a,0.75,0.6,0.2,6,8,8",
+        "b,1.0,1.0,1.0,0,0,0",
+    ]
+    assert command_line("score", *files(), "--both-empty", "nan", "--per-image", listed)[0] == 0
+    assert listed.read_text().splitlines()[0] == "id,dice,iou,intersection,predicted,true"
+    assert listed.read_text().splitlines()[-1] == "b,,,0,0,0"
+
+
+def test_two_submissions_are_compared_image_by_image(command_line, files, tmp_path):
+    submission, truth = files()
+    other = tmp_path / "other.csv"
+    other.write_text(f"image_id,rle\na,{encode(PREDICTED)}\nb,1 2\nc,1 3\n")
+    result = json.loads(command_line("score", submission, truth, "--compare", other, "--json")[1])
+    comparison = result["compare"]
+    assert comparison["score"] == pytest.approx(0.75 / 3)
+    assert comparison["difference"] == pytest.approx(result["score"] - 0.75 / 3)
+    assert [comparison[share] for share in ("better", "worse", "equal")] == pytest.approx([1 / 3, 0, 2 / 3])
+    assert comparison["ci95"] == pytest.approx([0, 1])
+    out = command_line("score", submission, truth, "--compare", other)[1]
+    assert "against other.csv (0.250000):\n  difference   +0.333333   95% interval" in out
+    assert out.endswith("  images       33.3% better, 0.0% worse, 66.7% equal\n")
+
+
+def test_sizes_come_from_the_columns_or_the_shape_that_are_named(command_line, files):
+    submission, truth = files("carvana")
+    replace_in(truth, "height,width", "down,across")
+    for words in (["--size-columns", "down,across"], ["--shape", 7, 5]):
+        out = command_line("score", submission, truth, "--format", "carvana", *words, "--json")[1]
+        assert json.loads(out)["metrics"] == pytest.approx(EXPECTED)
+    status, _, err = command_line("score", submission, truth, "--shape", 7, 5, "--size-columns", "down,across")
+    assert (status, err) == (1, "error: sizes can come from one place only, not from --shape and --size-columns\n")
+
+
+def test_sizes_come_from_the_images(command_line, files, tmp_path):
+    submission, truth = files("carvana")
+    replace_in(truth, "height,width", "h_,w_")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for image_id in "ab":
+        Image.new("L", (5, 7)).save(folder / f"{image_id}.png")
+    status, _, err = command_line("score", truth, truth, "--images", folder)
+    assert (status, err) == (1, f"error: {truth}: 1 ids have no image in {folder}: c\n")
+    words = ["--format", "carvana", "--images", folder, "--json"]
+    Image.new("L", (5, 7)).save(folder / "c.png")
+    out = command_line("score", submission, truth, *words)[1]
+    assert json.loads(out)["metrics"] == pytest.approx(EXPECTED)
+
+
+@pytest.mark.parametrize("words", [["--metric", "auc"], ["--both-empty", "2"], ["--beta", "-1"], ["--seed", "-1"]])
+def test_settings_out_of_range_are_wrong_usage(command_line, files, words):
+    status, out, err = command_line("score", *files(), *words)
+    assert (status, out) == (2, "")
+    assert words[0] in err

@@ -1,0 +1,110 @@
+"""What the commands on CSV files of masks share: their options, and where the sizes of the images come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+
+from pipeline.errors import DataError, some
+from pipeline.metrics import METRICS
+from pipeline.rle import RleFormat, RleTable, read_csv
+
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
+]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", metavar="ID,RLE", help="The file's columns; else found by their usual names.")
+]
+ShapeOption = Annotated[
+    tuple[int, int] | None, typer.Option("--shape", metavar="H W", help="Height and width of every image.")
+]
+SizeColumnsOption = Annotated[
+    str | None,
+    typer.Option("--size-columns", metavar="H,W", help="Columns of height and width; else found by their usual names."),
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images, to read their sizes from.")
+]
+
+MetricOption = Annotated[Literal[tuple(METRICS)], typer.Option("--metric", help="The score that counts.")]
+BothEmptyOption = Annotated[
+    Literal["1", "0", "nan"],
+    typer.Option("--both-empty", help="An image's score where prediction and truth are empty; nan leaves it out."),
+]
+BetaOption = Annotated[float, typer.Option("--beta", min=0, help="Of fbeta: recall's weight beside precision's.")]
+
+
+def column_pair(text: str | None, option: str) -> tuple[str, str] | None:
+    """Two column names out of ``A,B``.
+
+    Raises:
+        typer.BadParameter: not two names.
+    """
+    if text is None:
+        return None
+    names = text.split(",")
+    if len(names) != 2 or not all(names):
+        raise typer.BadParameter(f"{option} takes two column names with a comma between them", param_hint=option)
+    return names[0], names[1]
+
+
+def read_masks(
+    path: Path,
+    fmt: str | RleFormat,
+    *,
+    columns: str | None = None,
+    columns_option: str = "--columns",
+    size_columns: str | None = None,
+    shape: tuple[int, int] | None = None,
+    images: Path | None = None,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    unique: bool = False,
+) -> RleTable:
+    """The masks of a CSV file, as the options above describe it.
+
+    Args:
+        columns: ``ID,RLE``, given by ``columns_option``.
+        size_columns: ``H,W``.
+        images: a folder; an id is the name of a file in it, with or without the suffix.
+        sizes: (height, width) by id where they are known already, as the truth's are; instead of the above.
+        unique: refuse an id with several rows instead of uniting them.
+
+    Raises:
+        DataError: no such file, two sources of sizes, or an id without an image.
+        RleError: the file is not what its format says.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    given = [
+        name for name, value in (("--shape", shape), ("--size-columns", size_columns), ("--images", images)) if value
+    ]
+    if len(given) > 1:
+        raise DataError(f"sizes can come from one place only, not from {' and '.join(given)}")
+    if images:
+        sizes = image_sizes(images)
+    table = read_csv(
+        path,
+        fmt,
+        columns=column_pair(columns, columns_option),
+        size_columns=column_pair(size_columns, "--size-columns"),
+        shape=shape,
+        sizes=sizes,
+        unique=unique,
+    )
+    if images and (unknown := [table.ids[row] for row in np.flatnonzero(table.heights == 0)]):
+        raise DataError(f"{path}: {len(unknown)} ids have no image in {images}: {some(unknown)}")
+    return table
+
+
+def image_sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Height and width of every image of a folder, by file name and by file name without suffix."""
+    # Pillow takes a tenth of a second to import, and most files say their images' sizes themselves.
+    from pipeline.data.images import by_stem, list_images, read_size
+
+    files = list_images(folder)
+    sizes = {name: read_size(path) for name, path in files.items()}
+    return sizes | {stem: sizes[path.name] for stem, path in by_stem(files).items()}
