@@ -108,3 +108,28 @@ def image_sizes(folder: Path) -> dict[str, tuple[int, int]]:
     files = list_images(folder)
     sizes = {name: read_size(path) for name, path in files.items()}
     return sizes | {stem: sizes[path.name] for stem, path in by_stem(files).items()}
+
+
+def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTable:
+    """The rows of a file in the order of another one's ids.
+
+    Args:
+        table: what ``path`` holds.
+        ids: the ids of ``reference``.
+
+    Raises:
+        DataError: the files' ids differ.
+    """
+    if table.ids == ids:
+        return table
+    row_of = {image_id: row for row, image_id in enumerate(table.ids)}
+    known = set(ids)
+    missing = [image_id for image_id in ids if image_id not in row_of]
+    extra = [image_id for image_id in table.ids if image_id not in known]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of the {len(ids)} ids of {reference.name} are missing: {some(missing)}"
+        )
+    if extra:
+        raise DataError(f"{path}: {len(extra)} ids are not in {reference.name}: {some(extra)}")
+    return table.take(np.array([row_of[image_id] for image_id in ids], np.int64))

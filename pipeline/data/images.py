@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import DataError, some
+from pipeline.rle import to_edges
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 EXIF_ORIENTATION = 0x0112
@@ -83,6 +84,32 @@ def read_class_map(path: Path) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image))
 
 
+def mask_edges(values: np.ndarray, rule: str | int, path: Path, option: str) -> np.ndarray:
+    """The mask that a file's values stand for.
+
+    Args:
+        values: uint8 (H, W), of ``read_class_map``.
+        rule: ``0/1`` or ``0/255``, the two values that there may be, or the least value that is foreground.
+        path: the file, and ``option`` what gave the rule, for the message.
+
+    Returns:
+        Column-major edges, uint32.
+
+    Raises:
+        DataError: there is a third value.
+    """
+    if isinstance(rule, int):
+        return to_edges(values, threshold=rule)
+    foreground = values == (255 if rule == "0/255" else 1)
+    strange = values[~foreground & (values != 0)]
+    if strange.size:
+        raise DataError(
+            f"{path}: has the value {strange[0]}, {option} allows {rule}; "
+            "for soft masks give the least foreground value instead, such as 128"
+        )
+    return to_edges(foreground)
+
+
 class _open:
     """``Image.open`` with errors that name the file."""
 
@@ -139,6 +166,13 @@ def by_stem(files: dict[str, Path]) -> dict[str, Path]:
     if clashes:
         raise DataError(f"{path.parent}: several images have one id: {some(clashes)}")
     return stems
+
+
+def is_plain_id(image_id: str) -> bool:
+    """True for an id that is safe as a file name."""
+    return (
+        image_id not in ("", ".") and ".." not in image_id and image_id.isprintable() and not set("/\\") & set(image_id)
+    )
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:

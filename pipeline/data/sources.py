@@ -16,7 +16,15 @@ import pandas as pd
 
 from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
 from pipeline.data.generated import write_generated
-from pipeline.data.images import IMAGE_SUFFIXES, by_stem, list_images, read_class_map, read_size
+from pipeline.data.images import (
+    IMAGE_SUFFIXES,
+    by_stem,
+    is_plain_id,
+    list_images,
+    mask_edges,
+    read_class_map,
+    read_size,
+)
 from pipeline.errors import DataError, some
 from pipeline.rle import RleTable, get_format, read_csv, to_edges
 
@@ -75,13 +83,6 @@ def _check_samples(samples: list[Sample], root: Path) -> None:
         raise DataError(f"{root}: ids that occur in the training and the test set: {some(repeated)}")
     if not any(sample.subset == "train" for sample in samples):
         raise DataError(f"{root}: the training set is empty")
-
-
-def is_plain_id(image_id: str) -> bool:
-    """True for an id that is safe as a file name."""
-    return (
-        image_id not in ("", ".") and ".." not in image_id and image_id.isprintable() and not set("/\\") & set(image_id)
-    )
 
 
 class KaggleSource:
@@ -268,17 +269,7 @@ class FolderSource:
             return None
         path = self.masks[sample.image_id]
         values = _read_mask(path, sample, height, width)
-        if isinstance(self.values, int):
-            return to_edges(values, threshold=self.values)
-        high = 255 if self.values == "0/255" else 1
-        foreground = values == high
-        if not np.all(foreground | (values == 0)):
-            strange = int(values[~foreground & (values != 0)][0])
-            raise DataError(
-                f"{path}: has the value {strange}, data.mask_values allows {self.values}; "
-                "for soft masks give the least foreground value instead, such as 128"
-            )
-        return to_edges(foreground)
+        return mask_edges(values, self.values, path, "data.mask_values")
 
 
 def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarray:

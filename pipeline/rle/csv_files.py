@@ -75,23 +75,46 @@ def read_csv(
     return _one_row_an_id(records, edges, offsets, heights, widths, unique)
 
 
+def read_column_names(path: str | PathLike, columns: tuple[str, str] | None = None) -> tuple[str, str]:
+    """Names of the id and the RLE column of a CSV file (also gzipped), found as `read_csv` finds them.
+
+    Raises RleError if the file has no header or not these columns.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        packed = file.read(2) == _GZIP_MAGIC
+    with gzip.open(path) if packed else open(path, "rb") as file:
+        head = np.frombuffer(file.read(_LONGEST_HEADER).removeprefix(_BYTE_ORDER_MARK), np.uint8)
+    header, _ = _read_header(path.name, head, 0, head.size)
+    id_column, rle_column = _text_columns(path.name, header, columns)
+    return header[id_column], header[rle_column]
+
+
 def write_csv(
     path: str | PathLike,
     ids: Iterable[str],
     texts: Iterable[str],
     columns: tuple[str, str] = ("image_id", "rle"),
+    sizes: Iterable[tuple[int, int]] | None = None,
 ) -> None:
     """Write ids and RLE texts as a CSV file (UTF-8, lines ended by a newline, quoted only where needed).
 
-    Raises RleError if there aren't as many texts as ids. The file is written in place: where it must be whole
-    or absent, give a temporary path and rename it.
+    sizes: each image's (height, width), for two more columns of these names.
+    Raises RleError if there aren't as many texts, or sizes, as ids. The file is written in place: where it must
+    be whole or absent, give a temporary path and rename it.
     """
     with open(path, "w", newline="", encoding="utf-8") as file:
-        file.write(",".join(map(_quoted, columns)) + "\n")
+        names = columns if sizes is None else (*columns, "height", "width")
+        file.write(",".join(map(_quoted, names)) + "\n")
+        rows = zip(ids, texts, strict=True)
         try:
-            file.writelines(f"{_quoted(id)},{_quoted(text)}\n" for id, text in zip(ids, texts, strict=True))
+            if sizes is None:
+                file.writelines(f"{_quoted(id)},{_quoted(text)}\n" for id, text in rows)
+            else:
+                sized = zip(rows, sizes, strict=True)
+                file.writelines(f"{_quoted(id)},{_quoted(text)},{h},{w}\n" for (id, text), (h, w) in sized)
         except ValueError as error:
-            raise RleError(f"{path}: ids and texts differ in number ({error})") from None
+            raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
 
 
 def _quoted(field: str) -> str:

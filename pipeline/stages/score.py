@@ -31,9 +31,10 @@ from pipeline.csv_options import (
     MetricOption,
     ShapeOption,
     SizeColumnsOption,
+    align,
     read_masks,
 )
-from pipeline.errors import DataError, some
+from pipeline.errors import DataError
 from pipeline.metrics import BETA, Counts, compare, dice, interval, iou, metrics_by_name, score_all
 from pipeline.rle import RleTable, areas, intersections
 
@@ -129,17 +130,7 @@ def count_pixels(predicted: RleTable, true: RleTable, submission: Path, truth: P
     Raises:
         DataError: the ids differ.
     """
-    row_of = {image_id: row for row, image_id in enumerate(predicted.ids)}
-    missing = [image_id for image_id in true.ids if image_id not in row_of]
-    known = set(true.ids)
-    extra = [image_id for image_id in predicted.ids if image_id not in known]
-    if missing:
-        raise DataError(
-            f"{submission}: {len(missing)} of the {len(true)} ids of {truth.name} are missing: {some(missing)}"
-        )
-    if extra:
-        raise DataError(f"{submission}: {len(extra)} ids are not in {truth.name}: {some(extra)}")
-    aligned = predicted.take(np.array([row_of[image_id] for image_id in true.ids], np.int64))
+    aligned = align(predicted, true.ids, submission, truth)
     return Counts(intersections(aligned, true), areas(aligned), areas(true))
 
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config import EasyPortraitData, FolderData, GeneratedData, KaggleData
-from pipeline.data.images import read_image
-from pipeline.data.sources import is_plain_id, open_source, submission_template
+from pipeline.data.images import is_plain_id, read_image
+from pipeline.data.sources import open_source, submission_template
 from pipeline.errors import DataError
 from pipeline.rle import encode, from_edges
 

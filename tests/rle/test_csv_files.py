@@ -203,7 +203,7 @@ def test_bytes_that_are_not_utf8(tmp_path, content, message):
 
 
 def test_as_many_texts_as_ids(tmp_path):
-    with pytest.raises(rle.RleError, match="ids and texts differ in number"):
+    with pytest.raises(rle.RleError, match="differ in number"):
         rle.write_csv(tmp_path / "x.csv", ["a", "b"], ["1 1"])
 
 
@@ -224,3 +224,24 @@ def test_rows_of_a_table(tmp_path):
             table[bad]
         with pytest.raises(IndexError):
             table.take([bad])
+
+
+def test_sizes_are_written_as_columns_that_are_found_again(tmp_path):
+    path = tmp_path / "sized.csv"
+    rle.write_csv(path, ["a", "b"], ["1 3", ""], ("img", "mask"), sizes=[(4, 5), (6, 7)])
+    assert path.read_text() == "img,mask,height,width\na,1 3,4,5\nb,,6,7\n"
+    table = rle.read_csv(path)
+    assert (table.heights.tolist(), table.widths.tolist()) == ([4, 6], [5, 7])
+    assert rle.read_column_names(path) == ("img", "mask")
+    with pytest.raises(rle.RleError, match="differ in number"):
+        rle.write_csv(path, ["a", "b"], ["1 3", ""], sizes=[(4, 5)])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_column_names_are_found_as_the_reader_finds_them(tmp_path, pack):
+    path = tmp_path / "named.csv"
+    path.write_bytes(pack(b"\xef\xbb\xbfheight,EncodedPixels,ImageId\r\n4,1 1,a\r\n"))
+    assert rle.read_column_names(path) == ("ImageId", "EncodedPixels")
+    assert rle.read_column_names(path, ("ImageId", "height")) == ("ImageId", "height")
+    with pytest.raises(rle.RleError, match="no column 'id'"):
+        rle.read_column_names(path, ("id", "height"))

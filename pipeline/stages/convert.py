@@ -1,0 +1,156 @@
+"""Convert masks between RLE formats, and from or to PNG files.
+
+Reads   a CSV of id and RLE, or a folder of mask images
+Writes  a CSV in another format, or a folder of PNG masks of 0 and 255
+
+    python -m pipeline convert train.csv -o masks --format carvana --shape 1280 1918
+
+Several rows of an id are united.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from pipeline.artifacts import whole_or_absent
+from pipeline.command import QuietOption, make_console, run_command
+from pipeline.csv_options import (
+    ColumnsOption,
+    FormatOption,
+    ImagesOption,
+    ShapeOption,
+    SizeColumnsOption,
+    column_pair,
+    read_masks,
+)
+from pipeline.errors import DataError, some
+from pipeline.rle import RleFormat, RleTable, edges_to_text, get_format, read_column_names, read_csv, write_csv
+
+COLUMNS = ("image_id", "rle")
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A CSV, or a folder of mask images.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="A .csv file, or a folder for PNG masks.")
+    ],
+    fmt: FormatOption = "kaggle",
+    to: Annotated[
+        str, typer.Option("--to", metavar="PRESET", help="RLE convention of a CSV that is written.")
+    ] = "kaggle",
+    columns: ColumnsOption = None,
+    size_columns: SizeColumnsOption = None,
+    shape: ShapeOption = None,
+    images: ImagesOption = None,
+    threshold: Annotated[
+        int | None, typer.Option(min=1, max=255, help="Least foreground value of mask images; else 0/1 or 0/255.")
+    ] = None,
+    with_sizes: Annotated[bool, typer.Option("--with-sizes", help="Add the columns height and width.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Convert masks between RLE formats, and from or to PNG files.
+
+    \b
+    Example:
+      python -m pipeline convert train.csv -o train_rows.csv --format kaggle --to carvana
+    """
+    if output.suffix.lower() not in (".csv", ""):
+        raise typer.BadParameter("must be a .csv file, or a folder, whose name has no suffix", param_hint="--output")
+    reads, writes = get_format(fmt), get_format(to)
+    names = COLUMNS
+    if source.is_dir():
+        table = read_folder(source, threshold)
+    else:
+        if output.suffix and alike(reads, writes):
+            # The texts count pixels alike, whichever way that is: there is nothing to turn, and no size is needed.
+            reads, writes = replace(reads, order="F"), replace(writes, order="F")
+        sizes = {"size_columns": size_columns, "shape": shape, "images": images}
+        table = read_masks(source, reads, columns=columns, **sizes)
+        names = read_column_names(source, column_pair(columns, "--columns"))
+    needs_sizes = not output.suffix or with_sizes or writes.order == "C" or writes.style not in ("pairs", "gaps")
+    unknown = [table.ids[row] for row in np.flatnonzero(table.heights == 0)]
+    if needs_sizes and unknown:
+        raise DataError(
+            f"{source}: the sizes of {len(unknown)} images are not known ({some(unknown)}): "
+            "give --shape, --size-columns or --images"
+        )
+    if output.suffix:
+        write_texts(table, output, writes, names, with_sizes)
+    else:
+        write_folder(table, output)
+    empty = int((np.diff(table.offsets) == 0).sum())
+    make_console(quiet).print(f"convert: {len(table)} masks ({empty} empty) in {output}")
+
+
+def alike(a: RleFormat, b: RleFormat) -> bool:
+    """Whether texts of both formats name runs in the same order of pixels, and by starts, not by all counts."""
+    return a.order == b.order and all(fmt.style in ("pairs", "gaps") for fmt in (a, b))
+
+
+def read_folder(folder: Path, threshold: int | None) -> RleTable:
+    """The masks of a folder's images, the ids being the files' names without suffix.
+
+    Args:
+        threshold: least value of the foreground; None: a file has 0 and 1, or 0 and 255, and nothing else.
+
+    Raises:
+        DataError: no images, one that is no mask, or with other values.
+    """
+    from pipeline.data.images import by_stem, list_images, mask_edges, read_class_map
+
+    files = by_stem(list_images(folder))
+    if not files:
+        raise DataError(f"{folder}: has no images")
+    masks, sizes = [np.empty(0, np.uint32)], []
+    for path in files.values():
+        values = read_class_map(path)
+        rule = threshold or ("0/1" if values.max() <= 1 else "0/255")
+        masks.append(mask_edges(values, rule, path, "--threshold"))
+        sizes.append(values.shape)
+    offsets = np.cumsum([mask.size for mask in masks], dtype=np.int64)
+    heights, widths = np.array(sizes, np.int64).T
+    return RleTable(list(files), offsets, np.concatenate(masks), heights, widths)
+
+
+def write_texts(table: RleTable, output: Path, fmt: RleFormat, names: tuple[str, str], with_sizes: bool) -> None:
+    """Write a CSV and read it back."""
+    sizes = list(zip(table.heights.tolist(), table.widths.tolist(), strict=True))
+    texts = [edges_to_text(table[row], size if size[0] else None, fmt) for row, size in enumerate(sizes)]
+    known = {image_id: size for image_id, size in zip(table.ids, sizes, strict=True) if size[0]}
+    with whole_or_absent(output) as path:
+        write_csv(path, table.ids, texts, names, sizes if with_sizes else None)
+        again = read_csv(path, fmt, columns=names, sizes=known or None, unique=True)
+        if again.ids != table.ids or not np.array_equal(again.edges, table.edges):
+            raise RuntimeError(f"{output}: the masks that were read back are not those that were written")
+
+
+def write_folder(table: RleTable, output: Path) -> None:
+    """Write a PNG for each mask, 0 and 255.
+
+    Raises:
+        DataError: an id cannot be a file's name, or the folder has something in it already.
+    """
+    from PIL import Image
+
+    from pipeline.data.images import is_plain_id
+    from pipeline.rle import from_edges
+
+    unusable = [repr(image_id) for image_id in table.ids if not is_plain_id(image_id)]
+    if unusable:
+        raise DataError(f"ids with path separators, '..' or control characters cannot be file names: {some(unusable)}")
+    if output.exists() and any(output.iterdir()):
+        raise DataError(f"{output}: is not empty; name a new folder")
+    with whole_or_absent(output) as folder:
+        folder.mkdir()
+        for row, image_id in enumerate(table.ids):
+            mask = from_edges(table[row], (int(table.heights[row]), int(table.widths[row])))
+            Image.fromarray(255 * mask).save(folder / f"{image_id}.png")
+
+
+if __name__ == "__main__":
+    run_command(convert)
