@@ -18,7 +18,7 @@ from pipeline.command import run_command
 
 COMMANDS = (
     *("run", "prepare", "split", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
-    *("vote", "convert", "kaggle-metric"),
+    *("vote", "lint", "convert", "kaggle-metric"),
 )
 STAGES = Path(__file__).parent / "stages"
 

@@ -31,7 +31,7 @@ is strict: a text that a competition's metric might refuse, or read otherwise th
 
 from .algebra import area, areas, dice, intersection, intersections, iou, union, vote
 from .codec import decode, edges_to_text, encode, text_to_edges
-from .csv_files import read_column_names, read_csv, write_csv
+from .csv_files import find_size_columns, read_column_names, read_csv, write_csv
 from .formats import FORMATS, RleError, RleFormat, get_format
 from .masks import from_edges, to_edges
 from .table import RleTable
@@ -47,6 +47,7 @@ __all__ = [
     "dice",
     "edges_to_text",
     "encode",
+    "find_size_columns",
     "from_edges",
     "get_format",
     "intersection",

@@ -90,6 +90,12 @@ def read_column_names(path: str | PathLike, columns: tuple[str, str] | None = No
     return header[id_column], header[rle_column]
 
 
+def find_size_columns(header: list[str]) -> tuple[str, str] | None:
+    """The columns of heights and widths among a file's column names, if both have one of their usual names."""
+    found = _find(header, _HEIGHT_NAMES, _WIDTH_NAMES)
+    return (header[found[0]], header[found[1]]) if found else None
+
+
 def write_csv(
     path: str | PathLike,
     ids: Iterable[str],
