@@ -29,35 +29,78 @@ edges, in time proportional to the number of runs; a `RleTable` holds the edges 
 is strict: a text that a competition's metric might refuse, or read otherwise than was meant, is an `RleError`.
 """
 
-from .algebra import area, areas, dice, intersection, intersections, iou, union, vote
+from .algebra import (
+    area,
+    areas,
+    common,
+    dice,
+    difference,
+    differences,
+    intersection,
+    intersections,
+    iou,
+    union,
+    unions,
+    vote,
+    votes,
+)
 from .codec import decode, edges_to_text, encode, text_to_edges
 from .csv_files import find_size_columns, read_column_names, read_csv, write_csv
 from .formats import FORMATS, RleError, RleFormat, get_format
 from .masks import from_edges, to_edges
+from .shapes import (
+    Components,
+    bounding_box,
+    complement,
+    components,
+    crop,
+    fill_holes,
+    flip_horizontal,
+    flip_vertical,
+    keep_largest,
+    remove_small,
+    transpose,
+)
 from .table import RleTable
 
 __all__ = [
     "FORMATS",
+    "Components",
     "RleError",
     "RleFormat",
     "RleTable",
     "area",
     "areas",
+    "bounding_box",
+    "common",
+    "complement",
+    "components",
+    "crop",
     "decode",
     "dice",
+    "difference",
+    "differences",
     "edges_to_text",
     "encode",
+    "fill_holes",
     "find_size_columns",
+    "flip_horizontal",
+    "flip_vertical",
     "from_edges",
     "get_format",
     "intersection",
     "intersections",
     "iou",
+    "keep_largest",
     "read_column_names",
     "read_csv",
+    "remove_small",
     "text_to_edges",
     "to_edges",
+    "transpose",
     "union",
+    "unions",
     "vote",
+    "votes",
     "write_csv",
 ]

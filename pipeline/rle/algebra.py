@@ -1,7 +1,12 @@
-"""Areas, overlaps, unions and votes of masks given as edges; nothing is decoded to pixels."""
+"""Areas, overlaps, set operations and votes of masks given as edges; nothing is decoded to pixels.
+
+`union`, `common`, `difference` and `vote` are one operation: the pixels whose masks' weights add up to enough.
+Names in the plural do the same for every row of tables.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +16,7 @@ from .formats import RleError
 from .masks import check_edges
 from .table import RleTable
 
+_DIFFERENCE = np.array([1, -1], np.int64)  # weights of which only the first mask alone reaches 1
 _MOST_WEIGHT = 2**62  # what a sum of weights may reach as int64, with room for comparing
 
 
@@ -48,8 +54,7 @@ def intersections(table_a: RleTable, table_b: RleTable) -> np.ndarray:
 
     Raises RleError unless both have the same ids in the same order (`RleTable.take` brings them there).
     """
-    if table_a.ids != table_b.ids:
-        raise RleError(f"tables of {len(table_a)} and {len(table_b)} rows differ in their ids or the ids' order")
+    _check_ids([table_a, table_b])
     return kernels.intersections(table_a.edges, table_a.offsets, table_b.edges, table_b.offsets)
 
 
@@ -65,12 +70,49 @@ def vote(masks: Sequence[np.ndarray], weights: Sequence[float] | None = None) ->
     same. Weights are taken as the decimal numbers that they print as and added up exactly, so that 0.1 + 0.2
     against 0.3 is a tie. Raises RleError for no masks, a negative or infinite weight, or all weights 0.
     """
-    if len(masks) == 0:
-        raise RleError("a vote needs at least one mask")
-    exact = np.ones(len(masks), np.int64) if weights is None else _exact_weights(weights)
-    if len(exact) != len(masks):
-        raise RleError(f"{len(masks)} masks, but {len(exact)} weights")
+    exact = _shares(len(masks), weights)
     return _at_least(masks, exact, int(exact.sum()) // 2 + 1)
+
+
+def common(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Edges of the pixels that are foreground in every mask (`intersection` only counts them).
+
+    Raises RleError for no masks.
+    """
+    if len(masks) == 0:
+        raise RleError("what no masks have in common isn't defined")
+    return _at_least(masks, np.ones(len(masks), np.int64), len(masks))
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Edges of the pixels that are foreground in `a` and not in `b`."""
+    return _at_least([a, b], _DIFFERENCE, 1)
+
+
+def unions(tables: Sequence[RleTable]) -> RleTable:
+    """`union` of the rows i of all tables, for every i. Raises RleError for no tables or other ids."""
+    return _rows_at_least(tables, np.ones(len(tables), np.int64), 1)
+
+
+def differences(table_a: RleTable, table_b: RleTable) -> RleTable:
+    """`difference` of the rows i of both tables, for every i. Raises RleError for other ids."""
+    return _rows_at_least([table_a, table_b], _DIFFERENCE, 1)
+
+
+def votes(tables: Sequence[RleTable], weights: Sequence[float] | None = None) -> RleTable:
+    """`vote` of the rows i of all tables, for every i. Raises RleError as `vote` does, and for other ids."""
+    exact = _shares(len(tables), weights)
+    return _rows_at_least(tables, exact, int(exact.sum()) // 2 + 1)
+
+
+def _shares(count: int, weights: Sequence[float] | None) -> np.ndarray:
+    """int64 weights of so many masks."""
+    if count == 0:
+        raise RleError("a vote needs at least one mask")
+    exact = np.ones(count, np.int64) if weights is None else _exact_weights(weights)
+    if len(exact) != count:
+        raise RleError(f"{count} masks, but {len(exact)} weights")
+    return exact
 
 
 def _exact_weights(weights: Sequence[float]) -> np.ndarray:
@@ -98,3 +140,23 @@ def _at_least(masks: Sequence[np.ndarray], weights: np.ndarray, needed: int) -> 
     begins = ends - sizes
     out = np.empty(edges.size + 1, np.uint32)
     return out[: kernels.weighted_union(edges, begins, ends, weights, needed, out)]
+
+
+def _rows_at_least(tables: Sequence[RleTable], weights: np.ndarray, needed: int) -> RleTable:
+    """`_at_least` for every row; sizes are the first table's."""
+    if len(tables) == 0:
+        raise RleError("no tables to combine")
+    _check_ids(tables)
+    starts = np.cumsum([0, *(table.edges.size for table in tables)])
+    begins = np.stack([table.offsets[:-1] + start for table, start in zip(tables, starts, strict=False)], axis=1)
+    ends = np.stack([table.offsets[1:] + start for table, start in zip(tables, starts, strict=False)], axis=1)
+    edges = np.concatenate([table.edges for table in tables])
+    edges, offsets = kernels.combine_rows(edges, begins, ends, weights, needed)
+    return replace(tables[0], edges=edges, offsets=offsets)
+
+
+def _check_ids(tables: Sequence[RleTable]) -> None:
+    first = tables[0]
+    for table in tables[1:]:
+        if table.ids != first.ids:
+            raise RleError(f"tables of {len(first)} and {len(table)} rows differ in their ids or the ids' order")

@@ -14,13 +14,13 @@ _PADDING = bytes(kernels.BLOCK)
 _COCO_FIRST = 48  # cocoapi maskApi.c, rleToString: 6 bits a character, from '0' on
 
 
-def encode(mask: np.ndarray, fmt: str | RleFormat = "kaggle") -> str:
-    """The RLE text of a mask (H, W), bool or integers 0 and 1.
+def encode(mask: np.ndarray, fmt: str | RleFormat = "kaggle", threshold: float | None = None) -> str:
+    """The RLE text of a mask (H, W), bool or integers 0 and 1; or, with `threshold`, of a map of probabilities.
 
     Raises RleError for anything else (see `to_edges`) and for an unknown format.
     """
     fmt = get_format(fmt)
-    runs = row_edges(mask) if fmt.order == "C" else to_edges(mask)
+    runs = row_edges(mask, threshold) if fmt.order == "C" else to_edges(mask, threshold)
     return _runs_to_text(runs, np.size(mask), fmt)
 
 
@@ -34,15 +34,15 @@ def decode(text: str, shape: tuple[int, int], fmt: str | RleFormat = "kaggle") -
 def edges_to_text(edges: np.ndarray, shape: tuple[int, int] | None, fmt: str | RleFormat = "kaggle") -> str:
     """The RLE text of a mask given as edges.
 
-    shape (H, W) may be None for "pairs" and "gaps" in column-major order, which don't depend on it. Row-major
-    text goes through the pixels. Raises RleError if the edges don't fit the shape or the shape is missing.
+    shape (H, W) may be None for "pairs" and "gaps" in column-major order, which don't depend on it.
+    Raises RleError if the edges don't fit the shape or the shape is missing.
     """
     fmt = get_format(fmt)
     edges = check_edges(edges)
     pixels = _pixels_for(fmt, shape, needed=fmt.order == "C" or fmt.style in ("counts", "coco"))
     if not kernels.are_edges(edges, pixels):
         raise RleError(f"not the edges of a mask of {pixels} pixels: unsorted, touching, odd or past its end")
-    runs = row_edges(from_edges(edges, shape)) if fmt.order == "C" else edges
+    runs = kernels.transposed(edges, *shape) if fmt.order == "C" else edges
     return _runs_to_text(runs, pixels, fmt)
 
 
@@ -50,11 +50,11 @@ def text_to_edges(text: str, shape: tuple[int, int] | None, fmt: str | RleFormat
     """The edges uint32 of a mask given as RLE text; touching runs are merged.
 
     shape (H, W) may be None in column-major order; then it isn't checked that the runs end inside the image.
-    Row-major text goes through the pixels. Raises RleError naming the first wrong token and why.
+    Raises RleError naming the first wrong token and why.
     """
     fmt = get_format(fmt)
     runs = _text_to_runs(text, _pixels_for(fmt, shape, needed=fmt.order == "C"), shape, fmt)
-    return to_edges(from_row_edges(runs, shape)) if fmt.order == "C" else runs
+    return kernels.transposed(runs, shape[1], shape[0]) if fmt.order == "C" else runs
 
 
 def _pixels_for(fmt: RleFormat, shape, needed: bool) -> int:

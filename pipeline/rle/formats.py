@@ -4,10 +4,10 @@ Every preset is what the competition's evaluation page (or, where they differ, i
 
 | name | numbering | text | empty | source |
 | --- | --- | --- | --- | --- |
-| kaggle, airbus, tgs, severstal, hubmap | down the columns, from 1 | start length | nothing | kaggle.com/c/airbus-ship-detection, tgs-salt-identification-challenge, severstal-steel-defect-detection, hubmap-kidney-segmentation: "numbered from top to bottom, then left to right: 1 is pixel (1,1), 2 is pixel (2,1)" |
+| kaggle, airbus, tgs, severstal, hubmap, uw-madison | down the columns, from 1 | start length | nothing | kaggle.com/c/airbus-ship-detection, tgs-salt-identification-challenge, severstal-steel-defect-detection, hubmap-kidney-segmentation: "numbered from top to bottom, then left to right: 1 is pixel (1,1), 2 is pixel (2,1)" |
+| | | | | of uw-madison-gi-tract-image-segmentation, public notebooks read train.csv along the rows (not checked here): where `lint` says that masks are turned, take `carvana` |
 | contrails | down the columns, from 1 | start length | - | google-research-identify-contrails-reduce-global-warming: "Empty predictions must be marked with '-'" |
 | carvana, vesuvius | along the rows, from 1 | start length | nothing | carvana-image-masking-challenge, vesuvius-challenge-ink-detection: "numbered from left to right, then top to bottom: 1 is pixel (1,1), 2 is pixel (1,2)" |
-| uw-madison | along the rows, from 1 | start length | nothing | uw-madison-gi-tract-image-segmentation: the page says top to bottom first, but the masks in its train.csv are numbered along the rows, and so are the submissions that scored |
 | sennet | along the rows, from 1 | start length | 1 0 | blood-vessel-segmentation (SenNet + HOA): the pairs of an empty mask are '1 0' |
 | siim | down the columns, from 0 | gap length | -1 | siim-acr-pneumothorax-segmentation: "pixel locations are measured from the end of the previous run"; "-1" without pneumothorax; its `mask_functions.py` |
 | coco-counts | down the columns | lengths of background and foreground runs in turn, background first | its one count | cocodataset/cocoapi `common/maskApi.h`: the uncompressed `counts` |
@@ -54,13 +54,12 @@ _PRESETS = (
     RleFormat("contrails", empty="-"),
     RleFormat("carvana", order="C"),
     RleFormat("vesuvius", order="C"),
-    RleFormat("uw-madison", order="C"),
     RleFormat("sennet", order="C", empty="1 0"),
     RleFormat("siim", base=0, style="gaps", empty="-1"),
     RleFormat("coco-counts", base=0, style="counts"),
     RleFormat("coco", base=0, style="coco"),
 )
-_ALIASES_OF_KAGGLE = ("airbus", "tgs", "severstal", "hubmap")
+_ALIASES_OF_KAGGLE = ("airbus", "tgs", "severstal", "hubmap", "uw-madison")
 
 FORMATS: dict[str, RleFormat] = {preset.name: preset for preset in _PRESETS} | dict.fromkeys(
     _ALIASES_OF_KAGGLE, _KAGGLE

@@ -732,6 +732,163 @@ def unite_rows(edges, offsets, rows, groups):
     return out[: out_offsets[-1]], out_offsets
 
 
+@_jit
+def combine_rows(edges, begins, ends, weights, needed):
+    """`weighted_union` for each row of K tables whose edges follow one another in `edges`.
+
+    Row i of table k is edges[begins[i, k]:ends[i, k]]. Returns (edges uint32, offsets int64 (N + 1,)).
+    """
+    out = np.empty(edges.size + 1, U32)
+    offsets = np.zeros(begins.shape[0] + 1, np.int64)
+    for row in range(begins.shape[0]):
+        used = offsets[row]
+        offsets[row + 1] = used + weighted_union(edges, begins[row], ends[row], weights, needed, out[used:])
+    return out[: offsets[-1]], offsets
+
+
+# ------------------------------------------------------------------------------------- runs within the columns
+
+
+@_jit
+def column_segments(edges, height):
+    """The runs, cut where a column ends: int64 (S, 3) of column, first row, row after the last; sorted."""
+    count = 0
+    for i in range(0, edges.size, 2):
+        count += (np.int64(edges[i + 1]) - 1) // height - np.int64(edges[i]) // height + 1
+    out = np.empty((count, 3), np.int64)
+    found = 0
+    for i in range(0, edges.size, 2):
+        start = np.int64(edges[i])
+        end = np.int64(edges[i + 1])
+        while start < end:
+            column = start // height
+            stop = min(end, (column + 1) * height)
+            out[found, 0] = column
+            out[found, 1] = start - column * height
+            out[found, 2] = stop - column * height
+            found += 1
+            start = stop
+    return out
+
+
+@_jit
+def _first_segments(segments, width):
+    """Index of each column's first segment, int64 (W + 1,); the last is the number of segments."""
+    first = np.zeros(width + 1, np.int64)
+    for i in range(segments.shape[0]):
+        first[segments[i, 0] + 1] += 1
+    for column in range(width):
+        first[column + 1] += first[column]
+    return first
+
+
+@_inline
+def _next_toggle(segments, i, end, inside):
+    """The row at which a column's segments next begin or end; past all rows once they are used up."""
+    return segments[i, 1 + inside] if i < end else np.int64(NO_LIMIT)
+
+
+@_jit
+def _row_changes(segments, first, width, rows, out, filling):
+    """Where a pixel differs from its left neighbour, with background around the image.
+
+    First without `filling`: `rows` int64 (H + 1,) gets the number of changes at every row as differences of
+    neighbours. Then with it: `rows` has where each row's changes begin, and `out` gets them, as row * W + column.
+    """
+    for column in range(width + 1):
+        i, i_end = (first[column - 1], first[column]) if column > 0 else (0, 0)
+        j, j_end = (first[column], first[column + 1]) if column < width else (0, 0)
+        in_left = 0
+        in_right = 0
+        begin = np.int64(-1)
+        while i < i_end or j < j_end:
+            left = _next_toggle(segments, i, i_end, in_left)
+            right = _next_toggle(segments, j, j_end, in_right)
+            row = min(left, right)
+            if left == row:
+                i += in_left
+                in_left ^= 1
+            if right == row:
+                j += in_right
+                in_right ^= 1
+            if in_left != in_right and begin < 0:
+                begin = row
+            elif in_left == in_right and begin >= 0:
+                if filling:
+                    for changed in range(begin, row):
+                        out[rows[changed]] = U32(changed * width + column)
+                        rows[changed] += 1
+                else:
+                    rows[begin] += 1
+                    rows[row] -= 1
+                begin = np.int64(-1)
+
+
+@_jit
+def transposed(edges, height, width):
+    """Column-major edges of a mask (H, W) -> its row-major ones; and back, with height and width exchanged.
+
+    A row's runs change where neighbouring columns differ, so the time is that of the runs in both directions.
+    """
+    segments = column_segments(edges, height)
+    first = _first_segments(segments, width)
+    rows = np.zeros(height + 1, np.int64)
+    nothing = np.empty(0, U32)
+    _row_changes(segments, first, width, rows, nothing, False)
+    changes = np.int64(0)
+    begin = np.int64(0)
+    for row in range(height):
+        changes += rows[row]
+        rows[row] = begin
+        begin += changes
+    out = np.empty(begin, U32)
+    _row_changes(segments, first, width, rows, out, True)
+    return out[: merge_touching(out, out.size)]
+
+
+@_jit
+def _root(parents, label):
+    while parents[label] != label:
+        parents[label] = parents[parents[label]]
+        label = parents[label]
+    return label
+
+
+@_jit
+def label_segments(segments, reach):
+    """Connected components of `column_segments`: int64 (S,), numbered from 0 in order of first appearance.
+
+    Segments of neighbouring columns are connected if they have a row in common, or, with a `reach` of 1, if
+    they touch at a corner. Union-find, two cursors over neighbouring columns.
+    """
+    count = segments.shape[0]
+    parents = np.arange(count)
+    left = 0
+    for i in range(count):
+        column = segments[i, 0]
+        while left < i and (
+            segments[left, 0] < column - 1
+            or (segments[left, 0] == column - 1 and segments[left, 2] + reach <= segments[i, 1])
+        ):
+            left += 1
+        other = left
+        while other < i and segments[other, 0] == column - 1 and segments[other, 1] < segments[i, 2] + reach:
+            a = _root(parents, i)
+            b = _root(parents, other)
+            parents[max(a, b)] = min(a, b)
+            other += 1
+    labels = np.empty(count, np.int64)
+    found = 0
+    for i in range(count):
+        root = _root(parents, i)
+        if root == i:
+            labels[i] = found
+            found += 1
+        else:
+            labels[i] = labels[root]
+    return labels
+
+
 # ----------------------------------------------------------------------------------------- rows of a CSV file
 
 

@@ -31,12 +31,12 @@ def check_edges(edges: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(edges)
 
 
-def to_edges(mask: np.ndarray, threshold: int | None = None) -> np.ndarray:
+def to_edges(mask: np.ndarray, threshold: float | None = None) -> np.ndarray:
     """Edges uint32 (2 * runs,) of a mask (H, W), numbered down the columns.
 
-    mask: bool or any integer type with values 0 and 1; or, with `threshold` (0 to 256), uint8 of any values,
-    of which those >= threshold are foreground. Any memory order; C-contiguous is read in one pass, without a
-    transpose.
+    mask: bool or any integer type with values 0 and 1; or, with `threshold`, a map of which values >= threshold
+    are foreground: uint8 (threshold 0 to 256) is compared as it is read, no mask is made; or any float type, in
+    which NaN is refused. Any memory order; C-contiguous is read in one pass, without a transpose.
     Raises RleError for other shapes, types or values.
     """
     pixels, low, high = _pixel_bytes(mask, threshold)
@@ -46,9 +46,9 @@ def to_edges(mask: np.ndarray, threshold: int | None = None) -> np.ndarray:
     return _checked(edges, within)
 
 
-def row_edges(mask: np.ndarray) -> np.ndarray:
+def row_edges(mask: np.ndarray, threshold: float | None = None) -> np.ndarray:
     """`to_edges`, numbered along the rows: what texts in order "C" hold."""
-    return _linear(*_pixel_bytes(mask, None))
+    return _linear(*_pixel_bytes(mask, threshold))
 
 
 def from_edges(edges: np.ndarray, shape: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
@@ -98,8 +98,12 @@ def _pixel_bytes(mask, threshold) -> tuple[np.ndarray, int, int]:
 
 
 def _thresholded(mask, threshold) -> tuple[np.ndarray, int, int]:
-    if mask.dtype != np.uint8:
-        raise RleError(f"a threshold is for uint8 probabilities, not {mask.dtype}")
+    if np.issubdtype(mask.dtype, np.floating):
+        if np.isnan(mask).any():
+            raise RleError("a map of probabilities has NaN in it")
+        return (mask >= threshold).view(np.uint8), 1, ANY_BYTE
+    if mask.dtype != np.uint8 or threshold != int(threshold):
+        raise RleError(f"a threshold is for floats, or a whole one for uint8; not {threshold} for {mask.dtype}")
     if not 0 <= threshold <= 256:
         raise RleError(f"a threshold for uint8 is 0 (everything) to 256 (nothing), not {threshold}")
     if threshold == 256:

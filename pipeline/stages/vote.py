@@ -23,14 +23,14 @@ from pipeline.csv_options import ColumnsOption, FormatOption, align, column_pair
 from pipeline.errors import DataError
 from pipeline.rle import (
     RleTable,
-    area,
+    areas,
     edges_to_text,
     get_format,
     read_column_names,
     read_csv,
+    votes,
     write_csv,
 )
-from pipeline.rle import vote as vote_edges
 
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", metavar="W,W,...", help="A weight for each file; else all weigh the same.")
@@ -66,8 +66,8 @@ def vote(
     tables = [read_masks(path, in_file_order, columns=columns, unique=True) for path in files]
     first = tables[0]
     aligned = [align(table, first.ids, path, files[0]) for table, path in zip(tables, files, strict=True)]
-    masks = [vote_edges([table[row] for table in aligned], shares) for row in range(len(first))]
-    masks = [mask if area(mask) >= min_area else mask[:0] for mask in masks]
+    voted = votes(aligned, shares)
+    masks = [voted[row] if pixels >= min_area else voted[row][:0] for row, pixels in enumerate(areas(voted))]
     with whole_or_absent(output) as path:
         texts = [edges_to_text(mask, None, in_file_order) for mask in masks]
         write_csv(path, first.ids, texts, read_column_names(files[0], column_pair(columns, "--columns")))

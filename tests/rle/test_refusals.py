@@ -127,8 +127,9 @@ def test_a_single_wrong_value_is_found_anywhere():
 @pytest.mark.parametrize(
     ("mask", "threshold", "message"),
     [
-        (np.zeros((2, 2), np.float32), 128, "a threshold is for uint8 probabilities, not float32"),
-        (np.zeros((2, 2), bool), 1, "a threshold is for uint8 probabilities, not bool"),
+        (np.full((2, 2), np.nan, np.float32), 0.5, "NaN"),
+        (np.zeros((2, 2), bool), 1, "for floats, or a whole one for uint8; not 1 for bool"),
+        (np.zeros((2, 2), np.uint8), 0.5, "for floats, or a whole one for uint8; not 0.5 for uint8"),
         (np.zeros((2, 2), np.uint8), 257, r"0 \(everything\) to 256 \(nothing\), not 257"),
         (np.zeros((2, 2), np.uint8), -1, r"0 \(everything\) to 256 \(nothing\), not -1"),
     ],
