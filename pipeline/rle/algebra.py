@@ -15,6 +15,7 @@ from . import kernels
 from .formats import RleError
 from .masks import check_edges
 from .table import RleTable
+from .threads import map_rows
 
 _DIFFERENCE = np.array([1, -1], np.int64)  # weights of which only the first mask alone reaches 1
 _MOST_WEIGHT = 2**62  # what a sum of weights may reach as int64, with room for comparing
@@ -46,7 +47,11 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def areas(table: RleTable) -> np.ndarray:
     """`area` of every row, int64 (N,)."""
-    return kernels.areas(table.edges, table.offsets)
+
+    def count(first: int, last: int) -> np.ndarray:
+        return kernels.areas(table.edges, table.offsets[first : last + 1])
+
+    return np.concatenate(map_rows(count, table.offsets))
 
 
 def intersections(table_a: RleTable, table_b: RleTable) -> np.ndarray:
@@ -55,7 +60,12 @@ def intersections(table_a: RleTable, table_b: RleTable) -> np.ndarray:
     Raises RleError unless both have the same ids in the same order (`RleTable.take` brings them there).
     """
     _check_ids([table_a, table_b])
-    return kernels.intersections(table_a.edges, table_a.offsets, table_b.edges, table_b.offsets)
+
+    def count(first: int, last: int) -> np.ndarray:
+        rows = slice(first, last + 1)
+        return kernels.intersections(table_a.edges, table_a.offsets[rows], table_b.edges, table_b.offsets[rows])
+
+    return np.concatenate(map_rows(count, table_a.offsets))
 
 
 def union(masks: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,6 +14,7 @@ from .codec import text_to_edges
 from .formats import RleError, RleFormat, get_format
 from .masks import pixel_count
 from .table import RleTable
+from .threads import map_rows
 
 # Column names in use, in lower case; the first that a header has is taken.
 _ID_NAMES = ("image_id", "imageid", "id", "image", "img", "image_name", "file_name", "filename", "record_id")
@@ -176,8 +177,7 @@ def _read_records(path: Path, columns, size_columns, find_sizes: bool) -> _Recor
     begins, ends = _unquoted(data, *fields[:, 1].T)
     heights, widths = np.zeros((2, len(ids)), np.int64)
     for side, column in zip((heights, widths), range(2, len(wanted)), strict=False):
-        texts = _strings(path.name, rows, data, fields[:, column])
-        side[:] = [_side(path.name, row, text) for row, text in zip(rows, texts, strict=True)]
+        _read_sides(path.name, rows, data, fields[:, column], side)
     return _Records(path.name, data, rows, ids, begins, ends, heights, widths)
 
 
@@ -254,6 +254,12 @@ def _unquoted(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[n
 
 def _strings(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray) -> list[str]:
     """The fields' texts without their quotes; fields int64 (N, 2)."""
+    out = np.empty(int((fields[:, 1] - fields[:, 0]).sum()) + len(fields), np.uint8)
+    if kernels.gather_fields(data, fields, out) >= 0:
+        try:
+            return str(memoryview(out), "utf-8").split("\n")[:-1]
+        except UnicodeDecodeError:
+            pass  # the loop below finds the row
     view = memoryview(data)
     strings = []
     for row, (begin, end) in zip(rows, fields.tolist(), strict=True):
@@ -267,6 +273,18 @@ def _strings(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray) 
         except UnicodeDecodeError:
             raise RleError(f"{name} row {row}: not UTF-8: {raw[:40]!r}") from None
     return strings
+
+
+def _read_sides(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, sides: np.ndarray) -> None:
+    """Heights or widths into `sides`; 0 for an empty field."""
+    kernels.read_whole_numbers(data, fields, sides)
+    # A 0 that is written is no size, and quotes, spaces and NaN are for the slow reader.
+    doubtful = np.flatnonzero((sides < 0) | ((sides == 0) & (fields[:, 1] > fields[:, 0])))
+    texts = _strings(name, rows[doubtful], data, fields[doubtful])
+    sides[doubtful] = [_side(name, row, text) for row, text in zip(rows[doubtful], texts, strict=True)]
+    too_large = np.flatnonzero(sides > kernels.NO_LIMIT)
+    if too_large.size:
+        _side(name, rows[too_large[0]], str(sides[too_large[0]]))  # raises
 
 
 def _side(name: str, row: int, text: str) -> int:
@@ -296,21 +314,44 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
 def _read_texts(records: _Records, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
     """Edges uint32 and offsets int64 (N + 1,) of the rows' masks."""
     begins, ends = _without_empty(records, fmt)
-    if fmt.style == "pairs" and fmt.order == "F":
-        capacity = kernels.count_byte(records.data, 0, records.data.size - kernels.BLOCK, kernels.SPACE)
-        edges = np.empty(capacity + len(records.ids), np.uint32)
-        offsets = np.empty(len(records.ids) + 1, np.int64)
-        pixels = np.where(heights == 0, kernels.NO_LIMIT, heights * widths)
-        wrong = kernels.read_pairs_rows(records.data, begins, ends, fmt.base, pixels, edges, offsets)
-        if wrong < 0:
-            return edges[: offsets[-1]], offsets
-        _read_text(records, wrong, heights, widths, fmt)  # raises
-        raise AssertionError(f"{records.name} row {records.rows[wrong]}: refused, but not by the strict reader")
-    masks = [np.empty(0, np.uint32)] * len(records.ids)
-    for record in np.flatnonzero(ends > begins):
-        masks[record] = _read_text(records, record, heights, widths, fmt)
+    if fmt.style == "pairs" and (fmt.order == "F" or heights.all()):
+        edges, offsets = _read_pairs(records, begins, ends, heights, widths, fmt)
+        if fmt.order == "F":
+            return edges, offsets
+        rows = zip(offsets[:-1], offsets[1:], heights, widths, strict=True)
+        masks = [kernels.transposed(edges[begin:end], width, height) for begin, end, height, width in rows]
+    else:
+        masks = [np.empty(0, np.uint32)] * len(records.ids)
+        for record in np.flatnonzero(ends > begins):
+            masks[record] = _read_text(records, record, heights, widths, fmt)
     offsets = np.concatenate([[0], np.cumsum([mask.size for mask in masks], dtype=np.int64)])
     return np.concatenate([np.empty(0, np.uint32), *masks]), offsets
+
+
+def _read_pairs(records: _Records, begins, ends, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and offsets of "start length ..." texts, in the order in which they number pixels."""
+    pixels = np.where(heights == 0, kernels.NO_LIMIT, heights * widths)
+
+    def read(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        if first == last:
+            return np.empty(0, np.uint32), np.zeros(1, np.int64)
+        spaces = kernels.count_byte(records.data, begins[first], records.ends[last - 1], kernels.SPACE)
+        edges = np.empty(spaces + last - first, np.uint32)
+        offsets = np.empty(last - first + 1, np.int64)
+        rows = slice(first, last)
+        wrong = kernels.read_pairs_rows(records.data, begins[rows], ends[rows], fmt.base, pixels[rows], edges, offsets)
+        if wrong >= 0:
+            _read_text(records, first + wrong, heights, widths, fmt)  # raises
+            name, row = records.name, records.rows[first + wrong]
+            raise AssertionError(f"{name} row {row}: refused, but not by the strict reader")
+        return edges[: offsets[-1]], offsets
+
+    parts = map_rows(read, np.append(begins, records.ends[-1] if len(begins) else 0))
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(edges.size for edges, _ in parts)])
+    offsets = [offsets[:-1] + start for (_, offsets), start in zip(parts, starts, strict=False)]
+    return np.concatenate([edges for edges, _ in parts]), np.append(np.concatenate(offsets), starts[-1])
 
 
 def _without_empty(records: _Records, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:

@@ -904,6 +904,38 @@ def count_byte(text, begin, end, value):
 
 
 @_jit
+def gather_fields(text, fields, out):
+    """Copy the fields, int64 (N, 2), into `out`, a newline behind each; the bytes written.
+
+    `out` has room for all. -1 if a field has a quote or a newline in it, which need a CSV reader.
+    """
+    written = 0
+    for row in range(fields.shape[0]):
+        for at in range(fields[row, 0], fields[row, 1]):
+            byte = text[at]
+            if byte in (QUOTE, NEWLINE):
+                return -1
+            out[written] = byte
+            written += 1
+        out[written] = NEWLINE
+        written += 1
+    return written
+
+
+@_jit
+def read_whole_numbers(text, fields, numbers):
+    """The fields, int64 (N, 2), as whole numbers of up to 10 digits: 0 for an empty one, -1 for anything else."""
+    for row in range(fields.shape[0]):
+        begin = fields[row, 0]
+        end = fields[row, 1]
+        value = np.int64(0) if end - begin <= 10 else np.int64(-1)
+        for at in range(begin, end):
+            digit = np.int64(text[at]) - ZERO
+            value = value * 10 + digit if value >= 0 and 0 <= digit <= 9 else np.int64(-1)
+        numbers[row] = value
+
+
+@_jit
 def locate_fields(text, begin, end, columns, fields, widths):
     """Find fields of the records in text[begin:end]: comma-separated, quoted where they start with a quote.
 
