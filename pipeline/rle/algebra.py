@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 
@@ -142,14 +143,13 @@ def _exact_weights(weights: Sequence[float]) -> np.ndarray:
 
 def _at_least(masks: Sequence[np.ndarray], weights: np.ndarray, needed: int) -> np.ndarray:
     """Edges of the pixels whose masks' weights add up to `needed` or more."""
-    sizes = np.array([check_edges(mask).size for mask in masks], np.int64)
-    if (sizes & 1).any():
+    sizes = [check_edges(mask).size for mask in masks]
+    if any(size & 1 for size in sizes):
         raise RleError("edges come in pairs: a mask has an odd number of them")
     edges = np.concatenate(masks)
-    ends = np.cumsum(sizes)
-    begins = ends - sizes
+    offsets = np.array([0, *accumulate(sizes)])
     out = np.empty(edges.size + 1, np.uint32)
-    return out[: kernels.weighted_union(edges, begins, ends, weights, needed, out)]
+    return out[: kernels.weighted_union(edges, offsets[:-1], offsets[1:], weights, needed, out)]
 
 
 def _rows_at_least(tables: Sequence[RleTable], weights: np.ndarray, needed: int) -> RleTable:

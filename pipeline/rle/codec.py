@@ -1,17 +1,16 @@
 """Edges <-> RLE text, in every `RleFormat`.
 
-"start length" pairs, which nearly every competition uses, are read and written by a kernel. The other styles,
-and the message for any text that is wrong, are plain Python: `_read_strictly` defines what is accepted.
+Kernels read and write all styles. `_read_strictly`, plain Python, defines what is accepted: it sees what a kernel
+refuses, and words the message.
 """
 
 import numpy as np
 
 from . import kernels
 from .formats import RleError, RleFormat, get_format
-from .masks import check_edges, from_edges, from_row_edges, pixel_count, row_edges, to_edges
+from .masks import check_edges, fill, pixel_count, row_edges, to_edges
 
 _PADDING = bytes(kernels.BLOCK)
-_COCO_FIRST = 48  # cocoapi maskApi.c, rleToString: 6 bits a character, from '0' on
 
 
 def encode(mask: np.ndarray, fmt: str | RleFormat = "kaggle", threshold: float | None = None) -> str:
@@ -27,8 +26,7 @@ def encode(mask: np.ndarray, fmt: str | RleFormat = "kaggle", threshold: float |
 def decode(text: str, shape: tuple[int, int], fmt: str | RleFormat = "kaggle") -> np.ndarray:
     """The mask uint8 (H, W), C-contiguous, of 0 and 1. Raises RleError naming the first wrong token."""
     fmt = get_format(fmt)
-    runs = _text_to_runs(text, pixel_count(shape), shape, fmt)
-    return from_row_edges(runs, shape) if fmt.order == "C" else from_edges(runs, shape)
+    return fill(_text_to_runs(text, pixel_count(shape), shape, fmt), shape, fmt.order)
 
 
 def edges_to_text(edges: np.ndarray, shape: tuple[int, int] | None, fmt: str | RleFormat = "kaggle") -> str:
@@ -77,8 +75,7 @@ def _runs_to_text(runs: np.ndarray, pixels: int, fmt: RleFormat) -> str:
         return _written(kernels.write_pairs, runs, fmt.base)
     if fmt.style == "gaps":
         return _written(kernels.write_numbers, np.diff(runs, prepend=np.uint32(0)))
-    counts = _counts(runs, pixels)
-    return _written(kernels.write_numbers, counts) if fmt.style == "counts" else _compress(counts.tolist())
+    return _written(kernels.write_numbers if fmt.style == "counts" else kernels.write_compressed, _counts(runs, pixels))
 
 
 def _written(write, numbers: np.ndarray, *arguments) -> str:
@@ -93,20 +90,6 @@ def _counts(runs: np.ndarray, pixels: int) -> np.ndarray:
     return np.diff(np.concatenate([runs, np.array(last, np.uint32)]), prepend=np.uint32(0))
 
 
-def _compress(counts: list[int]) -> str:
-    """cocoapi's rleToString: from the fourth count on, its change from the one two before; 5 bits each."""
-    characters = []
-    for i, count in enumerate(counts):
-        rest = count - counts[i - 2] if i > 2 else count
-        more = True
-        while more:
-            bits = rest & 0x1F
-            rest >>= 5
-            more = rest != (-1 if bits & 0x10 else 0)  # until what is left is the sign that bit 4 repeats
-            characters.append(chr(_COCO_FIRST + bits + (0x20 if more else 0)))
-    return "".join(characters)
-
-
 # ---------------------------------------------------------------------------------------------------- reading
 
 
@@ -117,14 +100,10 @@ def _text_to_runs(text: str, pixels: int, shape, fmt: RleFormat) -> np.ndarray:
     text = text.strip(" ")
     if text in ("", fmt.empty):
         return np.empty(0, np.uint32)
-    if fmt.style == "pairs":
-        data = np.frombuffer(bytearray(text, "utf-8") + _PADDING, np.uint8)
-        size = data.size - len(_PADDING)
-        edges = np.empty(kernels.count_byte(data, 0, size, kernels.SPACE) + 1, np.uint32)
-        count = kernels.read_pairs(data, 0, size, fmt.base, pixels, edges)
-        if count >= 0:
-            return edges[:count]
-    return _read_strictly(text, pixels, shape, fmt)
+    data = np.frombuffer(bytearray(text, "utf-8") + _PADDING, np.uint8)
+    style = kernels.STYLES[fmt.style]
+    edges, valid = kernels.read_text(data, data.size - len(_PADDING), style, fmt.base, pixels)
+    return edges if valid else _read_strictly(text, pixels, shape, fmt)
 
 
 def _read_strictly(text: str, pixels: int, shape, fmt: RleFormat) -> np.ndarray:
@@ -185,7 +164,7 @@ def _decompress(text: str) -> list[str]:
     counts = []
     value = shift = 0
     for position, character in enumerate(text, 1):
-        bits = ord(character) - _COCO_FIRST
+        bits = ord(character) - kernels.COCO_FIRST
         if not 0 <= bits < 0x40:
             raise _wrong(position, character, "not a character of compressed COCO counts")
         value |= (bits & 0x1F) << shift

@@ -265,9 +265,11 @@ def _strings(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray) 
     for row, (begin, end) in zip(rows, fields.tolist(), strict=True):
         raw = bytes(view[begin:end])
         if raw[:1] == b'"':
-            if len(raw) < 2 or raw[-1:] != b'"':
+            if len(raw) < 2 or raw[-1:] != b'"' or b'"' in raw[1:-1].replace(b'""', b""):
                 raise RleError(f"{name} row {row}: text after the closing quote in {raw[:40]!r}")
             raw = raw[1:-1].replace(b'""', b'"')
+        elif b"\r" in raw:
+            raise RleError(f"{name} row {row}: a carriage return without a newline in {raw[:40]!r}")
         try:
             strings.append(str(raw, "utf-8"))
         except UnicodeDecodeError:
@@ -314,8 +316,8 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
 def _read_texts(records: _Records, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
     """Edges uint32 and offsets int64 (N + 1,) of the rows' masks."""
     begins, ends = _without_empty(records, fmt)
-    if fmt.style == "pairs" and (fmt.order == "F" or heights.all()):
-        edges, offsets = _read_pairs(records, begins, ends, heights, widths, fmt)
+    if fmt.order == "F" or heights.all():
+        edges, offsets = _read_runs(records, begins, ends, heights, widths, fmt)
         if fmt.order == "F":
             return edges, offsets
         rows = zip(offsets[:-1], offsets[1:], heights, widths, strict=True)
@@ -328,30 +330,36 @@ def _read_texts(records: _Records, heights, widths, fmt: RleFormat) -> tuple[np.
     return np.concatenate([np.empty(0, np.uint32), *masks]), offsets
 
 
-def _read_pairs(records: _Records, begins, ends, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and offsets of "start length ..." texts, in the order in which they number pixels."""
+def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and offsets of the texts, in the order in which they number pixels."""
+    data, style = records.data, kernels.STYLES[fmt.style]
     pixels = np.where(heights == 0, kernels.NO_LIMIT, heights * widths)
 
-    def read(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        if first == last:
-            return np.empty(0, np.uint32), np.zeros(1, np.int64)
-        spaces = kernels.count_byte(records.data, begins[first], records.ends[last - 1], kernels.SPACE)
-        edges = np.empty(spaces + last - first, np.uint32)
+    limits = np.append(begins, records.ends[-1] if len(begins) else 0)
+    edges = np.empty(kernels.count_numbers(data, limits[0], limits[-1], len(begins), style), np.uint32)
+
+    def read(first: int, last: int) -> tuple[int, np.ndarray]:
+        """Edges of the rows into their part of `edges`: where it begins, and the offsets in it."""
+        begin = kernels.count_numbers(data, limits[0], limits[first], first, style)
         offsets = np.empty(last - first + 1, np.int64)
         rows = slice(first, last)
-        wrong = kernels.read_pairs_rows(records.data, begins[rows], ends[rows], fmt.base, pixels[rows], edges, offsets)
+        wrong = kernels.read_texts(
+            data, begins[rows], ends[rows], style, fmt.base, pixels[rows], edges[begin:], offsets
+        )
         if wrong >= 0:
             _read_text(records, first + wrong, heights, widths, fmt)  # raises
             name, row = records.name, records.rows[first + wrong]
             raise AssertionError(f"{name} row {row}: refused, but not by the strict reader")
-        return edges[: offsets[-1]], offsets
+        return begin, offsets
 
-    parts = map_rows(read, np.append(begins, records.ends[-1] if len(begins) else 0))
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0, *(edges.size for edges, _ in parts)])
-    offsets = [offsets[:-1] + start for (_, offsets), start in zip(parts, starts, strict=False)]
-    return np.concatenate([edges for edges, _ in parts]), np.append(np.concatenate(offsets), starts[-1])
+    used = 0
+    offsets = [np.zeros(1, np.int64)]
+    for begin, part in map_rows(read, limits):
+        if begin > used:  # merged runs have left a gap
+            edges[used : used + part[-1]] = edges[begin : begin + part[-1]]
+        offsets.append(part[1:] + used)
+        used += part[-1]
+    return edges[:used], np.concatenate(offsets)
 
 
 def _without_empty(records: _Records, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,10 @@ BLOCK = 64  # bytes looked at together; text and file buffers need this many rea
 NO_LIMIT = 2**32 - 1  # the largest pixel count that a uint32 edge can name
 
 COMMA, NEWLINE, RETURN, QUOTE, SPACE, ZERO = (ord(character) for character in ',\n\r" 0')
+COCO_FIRST = ZERO  # cocoapi maskApi.c, rleToString: 6 bits a character, from '0' on
+
+PAIRS, GAPS, COUNTS, COCO = range(4)
+STYLES = {"pairs": PAIRS, "gaps": GAPS, "counts": COUNTS, "coco": COCO}  # of `RleFormat`
 
 
 def _jit(function, inline="never"):
@@ -454,6 +458,27 @@ def write_numbers(numbers, text):
     return max(address - begin - 1, 0)
 
 
+@_jit
+def write_compressed(counts, text):
+    """Write uint32 counts as cocoapi's rleToString does into `text`, uint8 (>= 7 * counts.size,); the byte count.
+
+    From the fourth count on, its change from the one two before; 5 bits a character, the lowest first.
+    """
+    at = 0
+    for i in range(counts.size):
+        rest = np.int64(counts[i])
+        if i > 2:
+            rest -= np.int64(counts[i - 2])
+        more = True
+        while more:
+            bits = rest & 0x1F
+            rest >>= 5
+            more = rest != (-1 if bits & 0x10 else 0)  # until what is left is the sign that bit 4 repeats
+            text[at] = COCO_FIRST + bits + (0x20 if more else 0)
+            at += 1
+    return at
+
+
 # ---------------------------------------------------------------------------------------------- text -> edges
 
 
@@ -561,11 +586,81 @@ def merge_touching(edges, count):
 
 
 @_jit
-def read_pairs(text, begin, end, base, pixels, edges):
-    """Edges of the "start length ..." in text[begin:end]; their number, or -1 if anything is wrong with it.
+def _count_bytes(text, begin, end, low, high):
+    """How many bytes of text[begin:end] lie in [low, high], uint8; 64 bytes after `end` must be readable."""
+    total = 0
+    address = _address(text)
+    for i in range(begin, end, BLOCK):
+        hits = _between64(address + i, low, high) & _low_bits(min(end - i, BLOCK))
+        total += _count_bits(hits)
+    return total
 
-    `text` uint8 must have 64 readable bytes after `end`; `edges` uint32 holds at least one number more than
-    text[begin:end] has spaces. Runs must be sorted and lie inside [0, pixels); touching ones are merged.
+
+@_jit
+def count_byte(text, begin, end, value):
+    """How often a byte value occurs in text[begin:end]; 64 bytes after `end` must be readable."""
+    return _count_bytes(text, begin, end, U8(value), U8(value))
+
+
+@_jit
+def _read_compressed(text, begin, end, numbers):
+    """COCO's compressed counts in text[begin:end], see `write_compressed`; their number, or -1 if wrong."""
+    count = 0
+    value = np.int64(0)
+    shift = 0
+    for i in range(begin, end):
+        bits = np.int64(text[i]) - COCO_FIRST
+        if bits < 0 or bits >= 0x40 or shift > 30:  # seven characters hold the largest change
+            return -1
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= np.int64(1) << shift
+        if count > 2:
+            value += np.int64(numbers[count - 2])
+        if value < 0 or value > NO_LIMIT:
+            return -1
+        numbers[count] = value
+        count += 1
+        value = np.int64(0)
+        shift = 0
+    return -1 if shift else count
+
+
+@_jit
+def _gaps_to_edges(numbers, count, counts, pixels):
+    """Turn lengths of background and foreground into edges in place; the edges' number, or -1 if invalid.
+
+    With `counts` the last may be background, and all together are the image, if `pixels` isn't NO_LIMIT.
+    """
+    position = np.int64(0)
+    touching = False
+    for i in range(count):
+        if numbers[i] == 0:
+            if i & 1:
+                return -1
+            touching |= i > 0
+        position += np.int64(numbers[i])
+        if position > pixels:
+            return -1
+        numbers[i] = position
+    if counts and count and pixels != NO_LIMIT and position != pixels:
+        return -1
+    if count & 1:
+        if not counts:
+            return -1
+        count -= 1
+    return merge_touching(numbers, count) if touching else count
+
+
+@_jit
+def read_runs(text, begin, end, style, base, pixels, edges):
+    """Edges of the RLE in text[begin:end], in one of the `STYLES`; their number, or -1 if anything is wrong.
+
+    `text` uint8 must have 64 readable bytes after `end`; `edges` uint32 has room for `count_numbers`. Runs must
+    be sorted and lie inside [0, pixels), NO_LIMIT where the image's size isn't known; touching ones are merged.
     """
     while begin < end and text[begin] == SPACE:
         begin += 1
@@ -573,23 +668,46 @@ def read_pairs(text, begin, end, base, pixels, edges):
         end -= 1
     if begin == end:
         return 0
-    address = _address(text)
-    count = _read_short_numbers(address + begin, address + end, edges)
+    if style == COCO:
+        count = _read_compressed(text, begin, end, edges)
+    else:
+        address = _address(text)
+        count = _read_short_numbers(address + begin, address + end, edges)
+        if count < 0:
+            count = _read_numbers(text, begin, end, edges)
     if count < 0:
-        count = _read_numbers(text, begin, end, edges)
-    return -1 if count < 0 else _pairs_to_edges(edges, count, base, pixels)
+        return -1
+    if style == PAIRS:
+        return _pairs_to_edges(edges, count, base, pixels)
+    return _gaps_to_edges(edges, count, style != GAPS, pixels)
 
 
 @_jit
-def read_pairs_rows(text, begins, ends, base, pixels, edges, offsets):
-    """`read_pairs` of every row into one `edges` array; the index of the first wrong row, or -1 if none is.
+def count_numbers(text, begin, end, texts, style):
+    """How many numbers so many RLEs in text[begin:end] have at most."""
+    if style == COCO:  # the last character of each number
+        return _count_bytes(text, begin, end, U8(COCO_FIRST), U8(COCO_FIRST + 0x1F))
+    return count_byte(text, begin, end, SPACE) + texts
+
+
+@_jit
+def read_text(text, size, style, base, pixels):
+    """`read_runs` of text[:size]: (edges uint32, whether it is valid)."""
+    edges = np.empty(count_numbers(text, 0, size, 1, style), U32)
+    count = read_runs(text, 0, size, style, base, pixels, edges)
+    return edges[: max(count, 0)], count >= 0
+
+
+@_jit
+def read_texts(text, begins, ends, style, base, pixels, edges, offsets):
+    """`read_runs` of every row into one `edges` array; the index of the first wrong row, or -1 if none is.
 
     begins, ends, pixels int64 (N,); `offsets` int64 (N + 1,) receives where each row's edges lie.
     """
     offsets[0] = 0
     for row in range(begins.size):
         used = offsets[row]
-        count = read_pairs(text, begins[row], ends[row], base, pixels[row], edges[used:])
+        count = read_runs(text, begins[row], ends[row], style, base, pixels[row], edges[used:])
         if count < 0:
             return row
         offsets[row + 1] = used + count
@@ -893,27 +1011,16 @@ def label_segments(segments, reach):
 
 
 @_jit
-def count_byte(text, begin, end, value):
-    """How often a byte value occurs in text[begin:end]; 64 bytes after `end` must be readable."""
-    total = 0
-    address = _address(text)
-    for i in range(begin, end, BLOCK):
-        hits = _between64(address + i, U8(value), U8(value)) & _low_bits(min(end - i, BLOCK))
-        total += _count_bits(hits)
-    return total
-
-
-@_jit
 def gather_fields(text, fields, out):
     """Copy the fields, int64 (N, 2), into `out`, a newline behind each; the bytes written.
 
-    `out` has room for all. -1 if a field has a quote or a newline in it, which need a CSV reader.
+    `out` has room for all. -1 if a field has a quote or an end of a line in it, which need a CSV reader.
     """
     written = 0
     for row in range(fields.shape[0]):
         for at in range(fields[row, 0], fields[row, 1]):
             byte = text[at]
-            if byte in (QUOTE, NEWLINE):
+            if byte in (QUOTE, NEWLINE, RETURN):
                 return -1
             out[written] = byte
             written += 1

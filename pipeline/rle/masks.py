@@ -56,28 +56,25 @@ def from_edges(edges: np.ndarray, shape: tuple[int, int], out: np.ndarray | None
 
     Raises RleError if the edges aren't sorted and inside the image, or `out` isn't such an array.
     """
-    edges, out = _check_filling(edges, shape, out)
-    kernels.fill_columns(edges, out)
-    return out
-
-
-def from_row_edges(edges: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """`from_edges` for edges that are numbered along the rows."""
-    edges, out = _check_filling(edges, shape, None)
-    kernels.fill_linear(edges, out.reshape(-1))
-    return out
-
-
-def _check_filling(edges, shape, out):
-    """Edges and output of a fill, after all that keeps a kernel inside the output's memory."""
     edges = check_edges(edges)
     if not kernels.are_edges(edges, pixel_count(shape)):
         raise RleError(f"not the edges of a mask of {shape[0]}x{shape[1]}: unsorted, touching, odd or past its end")
     if out is None:
-        return edges, np.empty(shape, np.uint8)
+        return fill(edges, shape, "F")
     if out.shape != tuple(shape) or out.dtype != np.uint8 or not (out.flags.c_contiguous and out.flags.writeable):
         raise RleError(f"out must be a writable C-contiguous uint8 array {tuple(shape)}, not {out.dtype} {out.shape}")
-    return edges, out
+    kernels.fill_columns(edges, out)
+    return out
+
+
+def fill(edges: np.ndarray, shape: tuple[int, int], order: str) -> np.ndarray:
+    """`from_edges` for what is known to be the edges of such a mask, in pixels numbered in "F" or "C" order."""
+    out = np.empty(shape, np.uint8)
+    if order == "F":
+        kernels.fill_columns(edges, out)
+    else:
+        kernels.fill_linear(edges, out.reshape(-1))
+    return out
 
 
 def _pixel_bytes(mask, threshold) -> tuple[np.ndarray, int, int]:

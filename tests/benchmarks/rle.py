@@ -1,9 +1,12 @@
-"""Microseconds a mask for the RLE operations, beside the usual numpy idiom and pycocotools in the same process.
+"""Microseconds a mask for the RLE operations, beside the usual numpy idiom and other packages in the same process.
 
     python tests/benchmarks/rle.py [--seconds 0.3]
 
-The masks are portrait-like: a head, shoulders, and a ragged outline of hair, at 320x240 and 1920x1080 (width x
-height). Each figure is the best of several rounds on one core; "12x" means that the peer takes 12 times as long.
+The masks are portrait-like: a head, shoulders, an outline of hair, at 320x240 and 1920x1080 (width x height). Each
+figure is the best of several rounds on one core; "12x" means that the peer takes 12 times as long, and "limit" is
+the share of the speed at which numpy reads (a sum of uint64) or writes (a fill) as many bytes as the mask has.
+Where packages take COCO's compressed counts, which are not text in a CSV, they need not parse decimal numbers.
+The last lines read and write the texts of 1600 different masks, as a CSV has them.
 """
 
 import argparse
@@ -13,7 +16,9 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from hotcoco import mask as hotcoco
 from pycocotools import mask as coco
+from rlemasklib import RLEMask
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline import rle
@@ -30,9 +35,9 @@ def portrait(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     y, x = (y / height - 0.42) * 1.1, (x / width - 0.5) * width / height
     shift = rng.normal(0, 0.01, 4)
     angle = np.arctan2(y, x)
-    hair = 0.01 * np.sin(61 * angle + 9 * shift[2]) * (y < 0.05)
+    hair = 0.004 * np.sin(31 * angle + 9 * shift[2]) * (y < 0.05)
     head = np.hypot(x + shift[0], (y + shift[1]) / 1.3) < 0.25 + hair
-    shoulders = (y > 0.4) & (np.abs(x) < 0.45 + 0.1 * np.sin(3 * y))
+    shoulders = (y > 0.31) & (np.abs(x) < 0.45 + 0.1 * np.sin(3 * y))
     glasses = np.hypot(np.abs(x) - 0.09, y + 0.03) < 0.035 + shift[3]
     return ((head | shoulders) & ~glasses).astype(np.uint8)
 
@@ -68,30 +73,31 @@ def text_dice(text_a: str, text_b: str, shape: tuple[int, int]) -> float:
     return rle.dice(rle.text_to_edges(text_a, shape), rle.text_to_edges(text_b, shape))
 
 
-def best_microseconds(calls: list[Callable[[], object] | None], seconds: float) -> list[float]:
-    """The shortest mean time of each call (infinity for None) over several rounds, `seconds` a call in all.
+def best_microseconds(calls: list[Callable[[], object]], seconds: float) -> list[float]:
+    """The shortest mean time of each call over several rounds, `seconds` a call in all.
 
     The calls take turns, so that a machine that is busy for a while is so for all of them.
     """
     best = [float("inf")] * len(calls)
     for call in calls:
-        if call:
-            call()  # compiles
+        call()  # compiles
     for _ in range(ROUNDS):
         for i, call in enumerate(calls):
             begin = perf_counter()
             repeats = 0
-            while call and (perf_counter() - begin) * ROUNDS < seconds:
+            while (perf_counter() - begin) * ROUNDS < seconds:
                 for _ in range(CALLS):
                     call()
                 repeats += CALLS
-            if call:
-                best[i] = min(best[i], (perf_counter() - begin) / repeats * 1e6)
+            best[i] = min(best[i], (perf_counter() - begin) / repeats * 1e6)
     return best
 
 
-def cases(height: int, width: int) -> dict[str, tuple[Callable, Callable | None, Callable | None]]:
-    """Operation -> (ours, the numpy idiom, pycocotools)."""
+PEERS = ("numpy idiom", "pycocotools", "rlemasklib", "hotcoco")
+
+
+def cases(height: int, width: int) -> dict[str, dict[str, Callable]]:
+    """Operation -> whose ("ours", a peer, or the limit "read" or "write") -> the call."""
     rng = np.random.default_rng(0)
     shape = (height, width)
     masks = [portrait(height, width, rng) for _ in range(VOTERS)]
@@ -100,33 +106,113 @@ def cases(height: int, width: int) -> dict[str, tuple[Callable, Callable | None,
     edges = [rle.to_edges(mask) for mask in masks]
     texts = [rle.encode(mask) for mask in masks]
     cocos = [coco_encode(mask) for mask in masks]
+    hots = [hotcoco.encode(mask) for mask in masks]
+    lib = [RLEMask.from_array(mask) for mask in masks]
     out = np.empty(shape, np.uint8)
     columns = np.asfortranarray(a)
+    words = a.reshape(-1).view(np.uint64)
+    read = {"read": words.sum}
+    write = {"write": lambda: out.fill(1)}
+    majority = RLEMask.make_merge_function(lambda *votes: sum(votes) * 2 > VOTERS, VOTERS)
     return {
-        "mask -> text": (lambda: rle.encode(a), lambda: numpy_encode(a), lambda: coco_encode(a)),
-        "mask -> edges": (lambda: rle.to_edges(a), None, lambda: coco_encode(a)),
-        "F-order mask -> edges": (lambda: rle.to_edges(columns), None, lambda: coco.encode(columns)),
-        "probability -> edges": (lambda: rle.to_edges(prob, 128), None, lambda: coco_encode(prob >= 128)),
-        "text -> mask": (
-            lambda: rle.decode(texts[0], shape),
-            lambda: numpy_decode(texts[0], shape),
-            lambda: coco.decode(cocos[0]),
-        ),
-        "text -> edges": (lambda: rle.text_to_edges(texts[0], shape), None, None),
-        "edges -> mask": (lambda: rle.from_edges(edges[0], shape, out), None, lambda: coco.decode(cocos[0])),
-        "IoU of edges": (
-            lambda: rle.iou(edges[0], edges[1]),
-            None,
-            lambda: coco.iou(cocos[:1], cocos[1:2], [0]),
-        ),
-        "Dice of texts": (
-            lambda: text_dice(texts[0], texts[1], shape),
-            lambda: numpy_dice(texts[0], texts[1], shape),
-            None,
-        ),
-        "vote of 5": (lambda: rle.vote(edges), lambda: np.sum(masks, axis=0) * 2 > VOTERS, None),
-        "union of 5": (lambda: rle.union(edges), None, lambda: coco.merge(cocos)),
+        "mask -> text": {
+            "ours": lambda: rle.encode(a),
+            "numpy idiom": lambda: numpy_encode(a),
+            "pycocotools": lambda: coco_encode(a),
+            "hotcoco": lambda: hotcoco.encode(a),
+            **read,
+        },
+        "mask -> edges": {
+            "ours": lambda: rle.to_edges(a),
+            "pycocotools": lambda: coco_encode(a),
+            "rlemasklib": lambda: RLEMask.from_array(a),
+            "hotcoco": lambda: hotcoco.encode(a),
+            **read,
+        },
+        "F-order mask -> edges": {
+            "ours": lambda: rle.to_edges(columns),
+            "pycocotools": lambda: coco.encode(columns),
+            "rlemasklib": lambda: RLEMask.from_array(columns),
+            "hotcoco": lambda: hotcoco.encode(columns),
+            **read,
+        },
+        "probability -> edges": {
+            "ours": lambda: rle.to_edges(prob, 128),
+            "pycocotools": lambda: coco_encode(prob >= 128),
+            "rlemasklib": lambda: RLEMask.from_array(prob, threshold=128),
+            "hotcoco": lambda: hotcoco.encode(prob >= 128),
+            **read,
+        },
+        "text -> mask": {
+            "ours": lambda: rle.decode(texts[0], shape),
+            "numpy idiom": lambda: numpy_decode(texts[0], shape),
+            "pycocotools": lambda: coco.decode(cocos[0]),
+            "hotcoco": lambda: hotcoco.decode(hots[0]),
+            **write,
+        },
+        "edges -> mask": {
+            "ours": lambda: rle.from_edges(edges[0], shape, out),
+            "pycocotools": lambda: coco.decode(cocos[0]),
+            "rlemasklib": lambda: lib[0].decode_into(out, 1, 0),
+            "hotcoco": lambda: hotcoco.decode(hots[0]),
+            **write,
+        },
+        "IoU of edges": {
+            "ours": lambda: rle.iou(edges[0], edges[1]),
+            "pycocotools": lambda: coco.iou(cocos[:1], cocos[1:2], [0]),
+            "rlemasklib": lambda: lib[0].iou(lib[1]),
+            "hotcoco": lambda: hotcoco.iou(hots[:1], hots[1:2], [0]),
+        },
+        "Dice of texts": {
+            "ours": lambda: text_dice(texts[0], texts[1], shape),
+            "numpy idiom": lambda: numpy_dice(texts[0], texts[1], shape),
+        },
+        "vote of 5": {
+            "ours": lambda: rle.vote(edges),
+            "numpy idiom": lambda: np.sum([numpy_decode(text, shape) for text in texts], axis=0) * 2 > VOTERS,
+            "rlemasklib": lambda: majority(*lib),
+        },
+        "union of 5": {
+            "ours": lambda: rle.union(edges),
+            "pycocotools": lambda: coco.merge(cocos),
+            "rlemasklib": lambda: RLEMask.union(lib),
+            "hotcoco": lambda: hotcoco.merge(hots),
+        },
     }
+
+
+def print_operations(height: int, width: int, seconds: float) -> None:
+    runs = rle.to_edges(portrait(height, width, np.random.default_rng(0))).size // 2
+    head = f"{width}x{height}, {runs} runs"
+    print(f"{head:24}{'ours µs':>9}" + "".join(f"{name:>13}" for name in PEERS) + f"{'limit':>12}")
+    for name, calls in cases(height, width).items():
+        times = dict(zip(calls, best_microseconds(list(calls.values()), seconds), strict=True))
+        ours = times["ours"]
+        ratios = [f"{times[peer] / ours:.1f}x" if peer in times else "" for peer in PEERS]
+        limits = [f"{times[limit] / ours:.0%} {limit}" for limit in ("read", "write") if limit in times]
+        print(f"{name:24}{ours:9.1f}" + "".join(f"{ratio:>13}" for ratio in ratios) + f"{''.join(limits):>12}")
+
+
+def print_throughput(height: int, width: int, seconds: float) -> None:
+    """Reading and writing texts, all different, in turn."""
+    shape = (height, width)
+    rng = np.random.default_rng(0)
+    base = rle.to_edges(portrait(height, width, rng))
+    masks = [rle.crop(base, shape, top, left, shape) for top in range(-20, 20, 2) for left in range(-40, 40)]
+    texts = [rle.edges_to_text(mask, shape) for mask in masks]
+    size = sum(map(len, texts))
+    numbers = sum(mask.size for mask in masks)
+    read, write, unchecked = best_microseconds(
+        [
+            lambda: [rle.text_to_edges(text, shape) for text in texts],
+            lambda: [rle.edges_to_text(mask, shape) for mask in masks],
+            lambda: [np.fromstring(text, np.uint32, sep=" ") for text in texts],
+        ],
+        8 * seconds,
+    )
+    print(f"{len(texts)} texts of {width}x{height}, {size / 1e6:.0f} MB: read and checked", end=" ")
+    print(f"{size / read / 1e3:.2f} GB/s, {read / numbers * 1e3:.1f} ns a number", end=" ")
+    print(f"(np.fromstring, unchecked, {unchecked / read:.1f}x); written {size / write / 1e3:.2f} GB/s")
 
 
 def main() -> None:
@@ -134,12 +220,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each figure")
     seconds = parser.parse_args().seconds
     for height, width in SIZES:
-        runs = rle.to_edges(portrait(height, width, np.random.default_rng(0))).size // 2
-        print(f"{width}x{height}, {runs} runs{'ours µs':>22}{'numpy idiom':>14}{'pycocotools':>14}")
-        for name, calls in cases(height, width).items():
-            ours, *peers = best_microseconds(calls, seconds)
-            ratios = [f"{peer / ours:.1f}x" if peer < float("inf") else "-" for peer in peers]
-            print(f"{name:24}{ours:12.1f}{ratios[0]:>14}{ratios[1]:>14}")
+        print_operations(height, width, seconds)
+    for height, width in SIZES:
+        print_throughput(height, width, seconds)
 
 
 if __name__ == "__main__":

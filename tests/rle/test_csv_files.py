@@ -139,6 +139,23 @@ def test_many_rows_around_the_blocks_of_64_bytes(tmp_path):
         assert [rle.edges_to_text(table[i], None) for i in range(50)] == texts
 
 
+def test_on_several_threads(tmp_path, monkeypatch):
+    """Each writes to its own part of the edges; runs that touch are merged, and leave gaps between the parts."""
+    monkeypatch.setattr("pipeline.rle.threads.WORTH_A_THREAD", 1)
+    monkeypatch.setattr("pipeline.rle.threads.available_cores", lambda: 4)
+    expected = {f"{i:03d}": [] if i % 7 == 0 else [10 + i % 5, 30, 40, 41 + i] for i in range(100)}
+    texts = [f"{e[0] + 1} 4 {e[0] + 5} {26 - e[0]} 41 {e[3] - 40}" if e else "" for e in expected.values()]
+    rle.write_csv(tmp_path / "a.csv", list(expected), texts)
+    table = rle.read_csv(tmp_path / "a.csv")
+    assert masks(table) == expected
+    areas = [sum(e[1::2]) - sum(e[::2]) for e in expected.values()]
+    assert rle.areas(table).tolist() == rle.intersections(table, table).tolist() == areas
+    texts[90] = "5 0"
+    rle.write_csv(tmp_path / "a.csv", list(expected), texts)
+    with pytest.raises(rle.RleError, match=re.escape("a.csv row 92 (id 090): token 2 '0'")):
+        rle.read_csv(tmp_path / "a.csv")
+
+
 HEADER = "image_id,rle,height,width\n"
 
 
@@ -157,6 +174,8 @@ HEADER = "image_id,rle,height,width\n"
         (HEADER + 'a,1 3,8,10\nb,"1 3,8,10\nc,1 3,8,10\n', {},
          "train.csv row 3: a quote is opened and never closed"),
         (HEADER + '"a"b,1 3,8,10\n', {}, "train.csv row 2: text after the closing quote in b'\"a\"b'"),
+        (HEADER + '"a"b"c",1 3,8,10\n', {}, "train.csv row 2: text after the closing quote in b'\"a\"b\"c\"'"),
+        (HEADER + "a\rb,1 3,8,10\n", {}, "train.csv row 2: a carriage return without a newline in b'a\\rb'"),
         (HEADER + "a,1 3,8.0,10\n", {},
          "train.csv row 2: a height or width must be a positive whole number, not '8.0'"),
         (HEADER + "a,1 3,0,10\n", {},

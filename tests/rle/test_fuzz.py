@@ -1,0 +1,194 @@
+"""Arbitrary texts and bytes into the parsers: an RleError or the mask that a slow reader sees, nothing else.
+
+A few hundred examples a run, always the same; FUZZ_EXAMPLES=50000 tries as many new ones, in a few minutes.
+"""
+
+import csv
+import io
+import os
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import rle
+
+SHAPE = (8, 10)
+FUZZ = settings(
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 300)),
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # a file is written anew for each example
+)
+
+numbers = st.one_of(
+    st.integers(0, 12).map(str),
+    st.integers(0, 90).map(str),
+    st.integers(1, 30).map(lambda number: f"{number:012d}"),
+    st.sampled_from(["4294967295", "4294967296", "18446744073709551617", "99999999", "100000000", "9" * 70]),
+    st.sampled_from(["-1", "+1", "1.0", "1_0", "0x1", "1e1", "nan", "NaN", "\u0663", "\t", "1\t2", "", "1\n", "\x00"]),
+)
+separators = st.sampled_from([" "] * 12 + ["  ", " " * 70, "\t", ",", "\n", "\u00a0"])
+
+
+@st.composite
+def joined(draw):
+    """Tokens that are numbers, or look like some."""
+    tokens = draw(st.lists(numbers, max_size=9))
+    return "".join(token + draw(separators) for token in tokens) + draw(st.sampled_from(["", " ", "1"]))
+
+
+@st.composite
+def sorted_runs(draw):
+    """Pairs that are valid more often than not."""
+    starts = sorted(draw(st.sets(st.integers(0, 81), max_size=20)))
+    return " ".join(f"{start} {draw(st.integers(1, 3))}" for start in starts)
+
+
+@st.composite
+def counted(draw):
+    """Lengths that add up to the image, or nearly."""
+    edges = sorted(draw(st.sets(st.integers(0, 80), max_size=12)))
+    return " ".join(map(str, np.diff([0, *edges, 80 + draw(st.sampled_from([0, 0, 0, 1, -1]))])))
+
+
+@st.composite
+def compressed(draw):
+    """COCO's compressed counts, with a few characters exchanged."""
+    mask = np.zeros(80, np.uint8)
+    mask[list(draw(st.sets(st.integers(0, 79))))] = 1
+    text = list(rle.encode(mask.reshape(SHAPE), "coco"))
+    for at in draw(st.lists(st.integers(0, len(text) - 1), max_size=3)):
+        text[at] = chr(draw(st.integers(33, 126)))
+    return "".join(text)
+
+
+texts = st.one_of(joined(), sorted_runs(), counted(), compressed(), st.text(st.characters(max_codepoint=300)))
+
+
+def slow_counts(text: str) -> list[int] | None:
+    """rleFrString of cocoapi's maskApi.c, with checks."""
+    counts, at = [], 0
+    while at < len(text):
+        value = places = 0
+        more = True
+        while more:
+            if at == len(text) or not 48 <= ord(text[at]) < 112:
+                return None
+            bits = ord(text[at]) - 48
+            value += (bits & 31) * 32**places
+            more = bits >= 32
+            at += 1
+            places += 1
+        if bits & 16:
+            value -= 32**places
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts if all(count >= 0 for count in counts) else None
+
+
+def slow_mask(text: str, fmt: rle.RleFormat) -> np.ndarray | None:
+    """The mask that a text stands for, by pixels; None if it stands for none."""
+    text = text.strip(" ")
+    pixels = [0] * (SHAPE[0] * SHAPE[1])
+    if text not in ("", fmt.empty):
+        tokens = slow_counts(text) if fmt.style == "coco" else re.split(" +", text)
+        if tokens is None or not all(re.fullmatch("[0-9]+", str(token)) for token in tokens):
+            return None
+        values = [int(token) for token in tokens]
+        counted = fmt.style in ("counts", "coco")
+        if sum(values) != len(pixels) if counted else len(values) % 2:
+            return None
+        end = 0
+        for gap, length in zip(values[::2], values[1::2], strict=False):
+            start = gap - fmt.base if fmt.style == "pairs" else end + gap
+            if start < end or length < 1 or start + length > len(pixels):
+                return None
+            end = start + length
+            pixels[start:end] = [1] * length
+    return np.reshape(pixels, SHAPE, order=fmt.order)
+
+
+@pytest.mark.parametrize("name", ["kaggle", "contrails", "carvana", "siim", "coco-counts", "coco"])
+@FUZZ
+@given(text=texts)
+def test_texts(name, text):
+    expected = slow_mask(text, rle.get_format(name))
+    if expected is None:
+        with pytest.raises(rle.RleError):
+            rle.decode(text, SHAPE, name)
+    else:
+        assert np.array_equal(rle.decode(text, SHAPE, name), expected)
+
+
+fields = st.one_of(
+    sorted_runs(),
+    joined(),
+    st.sampled_from(["a", "b", "0015", "1 3", "", "nan", '"1 3"', '"a,b"', '"a""b"', '"a\nb"', '"', '"x', 'x"y', "é"]),
+)
+
+
+@st.composite
+def files(draw):
+    """The bytes of something like a CSV, below a header that is well."""
+    lines = draw(st.lists(st.lists(fields, min_size=1, max_size=3).map(",".join), max_size=5))
+    text = "".join(line + draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "\n\n", "\r", ""])) for line in lines)
+    body = bytearray(text.encode())
+    for _ in range(draw(st.integers(0, 2)) if body else 0):
+        body[draw(st.integers(0, len(body) - 1))] = draw(st.integers(0, 255))
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + b"image_id,rle\n" + body
+
+
+def slow_table(content: bytes) -> dict[str, np.ndarray] | None:
+    """The file as Python's own reader sees it."""
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    table = {}
+    for row in filter(None, rows[1:]):
+        mask = slow_mask("" if row[-1].strip().lower() == "nan" else row[-1], rle.get_format("kaggle"))
+        if len(row) != 2 or not row[0] or mask is None:
+            return None
+        table[row[0]] = mask | table.get(row[0], 0)
+    return table
+
+
+@FUZZ
+@given(content=files())
+def test_files(tmp_path, content):
+    path = tmp_path / "submission.csv"
+    path.write_bytes(content)
+    try:
+        table = rle.read_csv(path, shape=SHAPE)
+    except rle.RleError:
+        return
+    expected = slow_table(content)
+    assert expected is not None
+    assert table.ids == list(expected)
+    for i, mask in enumerate(expected.values()):
+        assert np.array_equal(rle.from_edges(table[i], SHAPE), mask)
+
+
+@FUZZ
+@given(
+    rows=st.dictionaries(st.text(st.characters(exclude_characters="\r\x00", codec="utf-8"), min_size=1), sorted_runs()),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+)
+def test_files_that_python_writes(tmp_path, rows, quoting, newline):
+    """Whatever the ids, a file is read if its texts are valid, and refused if one isn't."""
+    path = tmp_path / "submission.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=quoting, lineterminator=newline)
+        writer.writerows([("image_id", "rle"), *rows.items()])
+    expected = [slow_mask(text, rle.get_format("kaggle")) for text in rows.values()]
+    if any(mask is None for mask in expected):
+        with pytest.raises(rle.RleError):
+            rle.read_csv(path, shape=SHAPE)
+    else:
+        table = rle.read_csv(path, shape=SHAPE)
+        assert table.ids == list(rows)
+        assert all(np.array_equal(rle.from_edges(table[i], SHAPE), mask) for i, mask in enumerate(expected))
