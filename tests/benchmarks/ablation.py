@@ -1,0 +1,124 @@
+"""What each ingredient of a recipe is worth: variants of an experiment, trained and compared on the same folds.
+
+    python tests/benchmarks/ablation.py pipeline/experiments/portrait.yaml tests/benchmarks/ablation.yaml \
+        --set data.root=DIR --folds 0 1 [--workspace DIR]
+
+The second file names the variants and the settings that each changes; `base` is what the others are compared with.
+Prints a Markdown table: Dice of the held-out images at original resolution and probability 1/2, the difference to
+`base` with its 95% interval (paired bootstrap over the groups of images that belong together), the share of images
+that got better, and the time of the trainings. What is done is not done again, so an interrupted run goes on, and
+a variant that only predicts otherwise takes the weights of `base`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from pipeline.artifacts import Artifacts
+from pipeline.config import Experiment, load_experiment
+from pipeline.data.cache import read_folds, read_images, read_true_masks
+from pipeline.data.probabilities import read_probabilities
+from pipeline.metrics import METRICS, Counts, compare, interval
+from pipeline.postprocess import HALF, threshold_counts
+from pipeline.stages.tune import held_images
+
+PROJECT = Path(__file__).parents[2]
+BASE = "base"
+DICE = METRICS["dice"]
+
+
+def stage(name: str, settings: list[str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "pipeline", name, *settings, *arguments]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+
+
+def run_variant(settings: list[str], experiment: Experiment, base: Experiment, folds: list[int]) -> None:
+    """All that is missing of a variant, up to the probabilities of the held-out images."""
+    artifacts, base_artifacts = Artifacts.of(experiment), Artifacts.of(base)
+    if not artifacts.images.exists():
+        stage("prepare", settings)
+    if not artifacts.folds.exists():
+        stage("split", settings)
+    for model in experiment.models:
+        for fold in folds:
+            paths = artifacts.fold(model, fold)
+            if not paths.weights.exists() and (experiment.models, experiment.image) == (base.models, base.image):
+                shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder)
+                shutil.rmtree(paths.oof)
+            if not paths.weights.exists():
+                stage("train", settings, "--model", model, "--fold", str(fold))
+            if not paths.oof.exists():
+                stage("predict", settings, "--model", model, "--fold", str(fold))
+
+
+def count(experiment: Experiment, model: str, folds: list[int]) -> tuple[Counts, np.ndarray, float]:
+    """Counts of the folds' held-out images, their groups, and the minutes of the trainings."""
+    artifacts = Artifacts.of(experiment)
+    images = read_images(artifacts, "train")
+    table = read_folds(artifacts)
+    counts, groups, seconds = [], [], 0.0
+    for fold in folds:
+        rows = np.flatnonzero(table["fold"] == fold)
+        part = images.iloc[rows]
+        maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
+        held = held_images(maps, part, read_true_masks(artifacts, part["image_id"].tolist()))
+        counts.append(threshold_counts(held, len(rows), experiment.image.fit))
+        groups.append(table["group"].to_numpy()[rows])
+        seconds += pd.read_csv(artifacts.fold(model, fold).history)["seconds"].sum()
+    whole = Counts(
+        np.concatenate([part.intersection[:, HALF] for part in counts]),
+        np.concatenate([part.predicted[:, HALF] for part in counts]),
+        np.concatenate([part.true[:, 0] for part in counts]),
+    )
+    return whole, np.concatenate(groups), seconds / 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("variants", type=Path, help="YAML: name: {setting: value}")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--folds", nargs="+", type=int, default=[0])
+    parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "ablation")
+    arguments = parser.parse_args()
+    variants = yaml.safe_load(arguments.variants.read_text(encoding="utf-8"))
+    common = variants.pop(BASE)
+    rows: list[str] = []
+    base = base_counts = None
+    for name, changes in {BASE: {}, **variants}.items():
+        overrides = [f"workspace={arguments.workspace}", f"name={name.replace(' ', '-')}", *arguments.overrides]
+        overrides += [f"{key}={json.dumps(value)}" for key, value in {**common, **changes}.items()]
+        experiment = load_experiment(arguments.experiment, overrides)
+        base = base or experiment
+        settings = ["--experiment", str(arguments.experiment.resolve())]
+        for override in overrides:
+            settings += ["--set", override]
+        run_variant(settings, experiment, base, arguments.folds)
+        for model in experiment.models:
+            counts, groups, minutes = count(experiment, model, arguments.folds)
+            base_counts = base_counts or counts
+            low, high = interval(DICE, counts, groups=groups)
+            row = f"| {name} | {model} | {float(DICE(counts)):.4f} ({low:.4f} to {high:.4f}) |"
+            if counts is not base_counts:
+                gain = compare(DICE, counts, base_counts, groups=groups)
+                low, high = gain.ci95
+                row += f" {gain.difference:+.4f} ({low:+.4f} to {high:+.4f}) | {gain.better:.0%} |"
+            else:
+                row += " | |"
+            rows.append(f"{row} {minutes:.1f} |")
+        print("| variant | model | Dice (95% interval) | to base | better | minutes |")
+        print("| --- | --- | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
