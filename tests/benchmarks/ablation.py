@@ -49,13 +49,14 @@ def run_variant(settings: list[str], experiment: Experiment, base: Experiment, f
         stage("prepare", settings)
     if not artifacts.folds.exists():
         stage("split", settings)
+    same_training = experiment is not base and (experiment.models, experiment.image) == (base.models, base.image)
     for model in experiment.models:
         for fold in folds:
             paths = artifacts.fold(model, fold)
-            if not paths.weights.exists() and (experiment.models, experiment.image) == (base.models, base.image):
+            if not paths.weights.exists() and same_training:
                 shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder)
                 shutil.rmtree(paths.oof)
-            if not paths.weights.exists():
+            elif not paths.weights.exists():
                 stage("train", settings, "--model", model, "--fold", str(fold))
             if not paths.oof.exists():
                 stage("predict", settings, "--model", model, "--fold", str(fold))
