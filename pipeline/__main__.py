@@ -17,7 +17,7 @@ import typer.core
 from pipeline.command import run_command
 
 COMMANDS = (
-    *("run", "prepare", "split", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
+    *("run", "prepare", "split", "pseudo", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
     *("vote", "lint", "convert", "kaggle-metric"),
 )
 STAGES = Path(__file__).parent / "stages"

@@ -96,6 +96,10 @@ class Artifacts:
     def folds(self) -> Path:
         return self.folder / "folds.csv"
 
+    def pseudo(self, fold: int | str) -> Path:
+        """Masks of test images that join the training of that fold."""
+        return self.folder / "pseudo" / f"fold{fold}.csv"
+
     def fold(self, model: str, fold: int) -> FoldArtifacts:
         return FoldArtifacts(self.folder / model / f"fold{fold}")
 

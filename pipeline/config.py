@@ -5,6 +5,8 @@ validates the result and returns one frozen ``Experiment``. A wrong key, type or
 with one line for each problem that names the file, the key and, for a misspelt key, the nearest valid one.
 
     experiment = load_experiment(Path("pipeline/experiments/demo.yaml"), ["training.epochs=3"])
+
+A file may hold ``presets``, each a name and settings that are laid over the file's own: ``--set preset=fast``.
 """
 
 from __future__ import annotations
@@ -264,6 +266,8 @@ class TrainingSettings(Settings):
     """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
     devices: int = Field(1, ge=1)
     """GPUs (or CPU processes) that share one training by DDP."""
+    compile: bool = False
+    """Compile the network with torch.compile: a minute or more at the start, which pays in long trainings on GPUs."""
     augmentation: AugmentationSettings = AugmentationSettings()
 
 
@@ -291,6 +295,15 @@ class ModelSettings(Settings):
         return self
 
 
+class PseudoSettings(Settings):
+    """Test images that join the training with the masks that another experiment predicts for them."""
+
+    experiment: Name | None = None
+    """That experiment, finished, in the same workspace, with the same images and folds; null: none."""
+    share: Share = 0.7
+    """Share of the test images to take, those that it is surest of."""
+
+
 class PredictionSettings(Settings):
     """Inference."""
 
@@ -314,6 +327,7 @@ class Experiment(Settings):
     data: AnyData
     image: ImageSettings = ImageSettings()
     folds: FoldSettings = FoldSettings()
+    pseudo: PseudoSettings = PseudoSettings()
     training: TrainingSettings = TrainingSettings()
     models: dict[Name, ModelSettings] = Field(min_length=1)
     prediction: PredictionSettings = PredictionSettings()
@@ -361,9 +375,11 @@ def load_experiment(file: Path, overrides: list[str] | None = None) -> Experimen
         raise DataError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise DataError(f"{file}: an experiment file is a mapping of settings, this is {type(values).__name__}")
-    values = {"name": path.stem, **values}
+    changes: dict[str, Any] = {}
     for override in overrides or []:
-        values = _merge(values, _parse_override(override))
+        changes = _merge(changes, _parse_override(override))
+    preset = changes.pop("preset", None)
+    values = _merge(_with_preset({"name": path.stem, **values}, preset, file), changes)
     try:
         experiment = Experiment.model_validate(values)
     except ValidationError as error:
@@ -380,6 +396,16 @@ def data_root(data: DataSettings) -> Path:
     if data.root is None:
         raise DataError("data.root is not set: give the folder of the data set with --set data.root=DIR")
     return data.root
+
+
+def _with_preset(values: dict[str, Any], preset: Any, file: Path) -> dict[str, Any]:
+    """The file's settings with one of its presets laid over them; its name joins the experiment's."""
+    presets = values.pop("presets", None) or {}
+    if preset is None:
+        return values
+    if not isinstance(presets, dict) or preset not in presets:
+        raise DataError(f"{file}: no preset {preset!r}; the file has {', '.join(map(str, presets)) or 'none'}")
+    return _merge({**values, "name": f"{values['name']}-{preset}"}, presets[preset])
 
 
 def _parse_override(text: str) -> dict[str, Any]:

@@ -35,6 +35,24 @@ def final_edges(prob_hw: np.ndarray, height: int, width: int, fit: Fit, threshol
     return to_edges(restore(prob_hw, height, width, fit), threshold=threshold)
 
 
+def expected_dice(prob_hw: np.ndarray, threshold: int) -> float:
+    """The Dice that a map promises for its own mask, taking its probabilities at their word; 0..1.
+
+    2 E|P & T| / (|P| + E|T|), where the true pixels T are as likely as the map says. For an empty mask it is the
+    probability that there is nothing, if pixels stand and fall together: one minus the greatest.
+
+    Args:
+        prob_hw: uint8 (h, w), 255 = 1.0.
+        threshold: byte; the mask is where the map is >= it.
+    """
+    histogram = np.bincount(prob_hw.ravel(), minlength=256)
+    expected = histogram * np.arange(256) / 255
+    predicted = int(histogram[threshold:].sum())
+    if predicted == 0:
+        return 1 - int(prob_hw.max()) / 255
+    return float(2 * expected[threshold:].sum() / (predicted + expected.sum()))
+
+
 @numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 def joint_histogram(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Pixels by truth and probability: uint8 (P,) twice, mask 0/1 -> int64 (2, 256).

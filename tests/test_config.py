@@ -164,6 +164,16 @@ def test_a_model_inherits_the_shared_training_and_changes_it(tiny):
     assert (own.epochs, own.batch_size, own.augmentation.flip, own.augmentation.rotate) == (7, 4, 0, 3)
 
 
+def test_a_preset_lies_over_the_file_and_under_the_overrides(tmp_path, write_experiment):
+    presets = {"fast": {"seed": 5, "training": {"epochs": 2, "batch_size": 4}}, "best": {"seed": 6}}
+    file = write_experiment(tmp_path, training={"epochs": 9}, presets=presets)
+    assert load_experiment(file).training.epochs == 9
+    fast = load_experiment(file, ["training.epochs=3", "preset=fast"])
+    assert (fast.name, fast.seed, fast.training.epochs, fast.training.batch_size) == ("tiny-fast", 5, 3, 4)
+    assert load_experiment(file, ["preset=best", "name=mine"]).name == "mine"
+    assert message_of(file, "preset=fats") == f"{file}: no preset 'fats'; the file has best, fast"
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_saved_settings_are_the_same_settings(tmp_path, file):
     experiment = load_experiment(file, [f"workspace={tmp_path}", "data.root=elsewhere"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,15 +20,20 @@ class TrainingImages(Dataset):
     Items are an image, uint8 (3, H, W), and its mask, uint8 (H, W) with 255 = all mask.
 
     Args:
-        images: uint8 (N, H, W, 3) of the whole training set, a memory map.
-        masks: uint8 (N, H, W) likewise.
+        images: uint8 (H, W, 3) each, of the whole training set; a memory map, or several joined.
+        masks: uint8 (H, W) likewise.
         rows: which of them to train on.
         augmentation: the random changes.
         epoch: number of the epoch.
     """
 
     def __init__(
-        self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, augmentation: Augmentation, epoch: int
+        self,
+        images: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        rows: np.ndarray,
+        augmentation: Augmentation,
+        epoch: int,
     ) -> None:
         self.images, self.masks, self.rows = images, masks, rows
         self.augmentation, self.epoch = augmentation, epoch
@@ -46,7 +52,7 @@ class TrainingImages(Dataset):
 class HeldOutImages(Dataset):
     """Images as they are, with their masks where given; same items as ``TrainingImages``."""
 
-    def __init__(self, images: np.ndarray, masks: np.ndarray | None, rows: np.ndarray) -> None:
+    def __init__(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None, rows: np.ndarray) -> None:
         self.images, self.masks, self.rows = images, masks, rows
 
     def __len__(self) -> int:

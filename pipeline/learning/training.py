@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ from pipeline.postprocess import HALF
 
 @dataclass(frozen=True)
 class FoldData:
-    """Small copies of the training set, and which rows to train and to validate on.
+    """Small copies of N images, and which rows to train and to validate on.
 
-    ``images`` is uint8 (N, H, W, 3), ``masks`` uint8 (N, H, W), ``empty`` bool (N,): no pixel of the mask is set.
+    ``images`` are uint8 (H, W, 3) each, ``masks`` uint8 (H, W), ``empty`` bool (N,): no pixel of the mask is set.
     """
 
-    images: np.ndarray
-    masks: np.ndarray
+    images: Sequence[np.ndarray]
+    masks: Sequence[np.ndarray]
     empty: np.ndarray
     training_rows: np.ndarray
     held_out_rows: np.ndarray
@@ -335,6 +335,8 @@ def train_network(
     if checkpoint:
         say(f"  resuming from {checkpoint}")
     L.seed_everything(seed, verbose=False)
+    if settings.compile:
+        network.compile()  # in place: the names of its tensors stay
     trainer.fit(
         SegmentationTraining(network, settings, origin),
         datamodule=FoldLoaders(data, settings, seed),

@@ -27,12 +27,12 @@ from rich.console import Console
 from pipeline.artifacts import Artifacts, save_settings, whole_or_absent, write_record
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import ImageSettings, load_experiment
-from pipeline.data.cache import COLUMNS, CachePaths
+from pipeline.data.cache import COLUMNS, CachePaths, small_mask
 from pipeline.data.images import perceptual_hash, read_image
 from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
-from pipeline.rle import edges_to_text, from_edges
+from pipeline.rle import edges_to_text
 
 
 def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -131,8 +131,7 @@ def _examine(
     small = shrink(photograph.pixels, image.size, image.fit, height=height, width=width)
     copies.images[sample.subset][row] = small
     if sample.subset == "train":
-        mask = from_edges(edges, (height, width)) * np.uint8(255)
-        copies.masks[row] = shrink(mask, image.size, image.fit, height=height, width=width)
+        copies.masks[row] = small_mask(edges, height, width, image.size, image.fit)
     with sample.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {

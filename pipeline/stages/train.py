@@ -1,6 +1,6 @@
 """Train one model with one fold held out.
 
-Reads   kfold/<experiment>/folds.csv, images.csv and its small copies
+Reads   kfold/<experiment>/folds.csv, images.csv and its small copies; pseudo/fold<k>.csv if test images join
 Writes  kfold/<experiment>/<model>/fold<k>/weights.safetensors   the network, and weights.safetensors.json
         .../history.csv    epoch, train_loss, val_loss, val_dice, learning_rate, images_per_second, waiting, seconds
         .../metrics.json   the last epoch's row, parameters, seconds
@@ -16,7 +16,7 @@ import time
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
+from pipeline.artifacts import Artifacts, fingerprint, need, versions, write_json
 from pipeline.command import (
     ExperimentOption,
     FoldOption,
@@ -28,11 +28,21 @@ from pipeline.command import (
     make_console,
     run_command,
 )  # fmt: skip
-from pipeline.config import load_experiment
-from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_folds
-from pipeline.errors import DataError
+from pipeline.config import Experiment, load_experiment
+from pipeline.data.cache import (
+    EMPTY_STRATUM,
+    CachePaths,
+    Chosen,
+    Joined,
+    SmallMasks,
+    open_small,
+    read_folds,
+    read_images,
+)
+from pipeline.errors import DataError, some
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
+from pipeline.rle import read_csv
 
 
 def train(
@@ -55,7 +65,10 @@ def train(
     check_fold(settings, fold)
     artifacts = Artifacts.of(settings)
     paths = artifacts.fold(model, fold)
-    data = _fold_data(artifacts, fold)
+    data = _fold_data(settings, fold)
+    inputs = [artifacts.images, artifacts.folds]
+    if settings.pseudo.experiment is not None:
+        inputs.append(artifacts.pseudo(fold))
     started = time.perf_counter()
     # Each fold starts from its own random decoder, and the same fold always from the same.
     seed = int(np.random.SeedSequence([settings.seed, fold]).generate_state(1)[0] % 2**31)
@@ -63,7 +76,7 @@ def train(
     origin = {
         "model": chosen.model_dump(mode="json"),
         "seed": seed,
-        "inputs": {path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds)},
+        "inputs": {path.name: fingerprint(path) for path in inputs},
     }
     parameters = sum(parameter.numel() for parameter in network.parameters())
     console.print(
@@ -81,7 +94,8 @@ def train(
     paths.checkpoint.unlink(missing_ok=True)
 
 
-def _fold_data(artifacts: Artifacts, fold: int) -> FoldData:
+def _fold_data(settings: Experiment, fold: int) -> FoldData:
+    artifacts = Artifacts.of(settings)
     table = read_folds(artifacts)
     folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
@@ -94,7 +108,27 @@ def _fold_data(artifacts: Artifacts, fold: int) -> FoldData:
     )
     if len(data.training_rows) < 2 or not len(data.held_out_rows):
         raise DataError(f"{artifacts.folds}: fold {fold} leaves {len(data.training_rows)} images to train on")
-    return data
+    return data if settings.pseudo.experiment is None else _with_pseudo(data, settings, fold)
+
+
+def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
+    """The fold's training images and, behind all images, the test images that were given masks for it."""
+    artifacts = Artifacts.of(settings)
+    table = read_csv(need(artifacts.pseudo(fold), "pseudo"))
+    row_of = {image_id: row for row, image_id in enumerate(read_images(artifacts, "test")["image_id"])}
+    unknown = [image_id for image_id in table.ids if image_id not in row_of]
+    if unknown:
+        raise DataError(f"{artifacts.pseudo(fold)}: no test images, run 'pseudo' again: {some(unknown)}")
+    table = table.take(np.argsort([row_of[image_id] for image_id in table.ids]))
+    rows = np.array([row_of[image_id] for image_id in table.ids], np.int64)
+    images = open_small(CachePaths(artifacts.cache).images("test"))
+    return FoldData(
+        Joined(data.images, Chosen(images, rows)),
+        Joined(data.masks, SmallMasks(table, settings.image.size, settings.image.fit)),
+        np.concatenate([data.empty, np.diff(table.offsets) == 0]),
+        np.concatenate([data.training_rows, len(data.images) + np.arange(len(rows))]),
+        data.held_out_rows,
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
 Writes  kfold/<experiment>/tuning.json   threshold of the ensemble; for it and for each model: Dice per fold,
-                                         tuned (optimistic), cross-fitted, and the whole curve
+                                         tuned (optimistic), cross-fitted, and the whole curve; where test images
+                                         were pseudo-labelled, the gain over the experiment that labelled them
 
 A threshold is a byte t: a pixel is foreground where the stored probability, restored to the image's size,
 is >= t. The cross-fitted score takes for each fold the threshold that is best on the other folds.
@@ -21,11 +22,12 @@ from rich.console import Console
 
 from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
-from pipeline.config import load_experiment
-from pipeline.data.cache import read_folds, read_images, read_true_masks
+from pipeline.config import Experiment, load_experiment
+from pipeline.data.cache import check_same_folds, read_folds, read_images, read_true_masks
 from pipeline.data.oof import check_ids, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, read_probabilities
-from pipeline.postprocess import Held, threshold_counts, tune_threshold
+from pipeline.metrics import METRICS, Counts, compare
+from pipeline.postprocess import HALF, Held, threshold_counts, tune_threshold
 from pipeline.rle import RleTable
 
 
@@ -49,13 +51,23 @@ def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet:
     tunings = {}
     for name, maps in sets.items():
         held = track(held_images(maps, images, truth), len(images), f"tune {name}", console)
-        tunings[name] = tune_threshold(threshold_counts(held, len(images), settings.image.fit), folds)
+        counts = threshold_counts(held, len(images), settings.image.fit)
+        tunings[name] = tune_threshold(counts, folds)
         _say(name, tunings[name], console)
+    against = None
+    if settings.pseudo.experiment is not None:
+        against = compare_with_source(settings, at_half(counts), images, truth)
+        console.print(
+            f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: Dice {against['difference']:+.4f} "
+            f"(95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), {against['better']:.0%} of the "
+            "images better: that is what the pseudo-labels are worth"
+        )
     best = tunings["ensemble"]
     content = {
         "metric": "dice",
         "threshold": best.threshold,
         "rule": "foreground where the stored byte, restored to the image's size, is >= threshold",
+        "against": against,
         "sets": {name: asdict(tuning) for name, tuning in tunings.items()},
         "inputs": {
             path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds, artifacts.ensemble_oof)
@@ -63,6 +75,28 @@ def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet:
         "versions": versions(),
     }
     write_json(artifacts.tuning, content)
+
+
+def at_half(counts: Counts) -> Counts:
+    """Of counts at all thresholds those at one half."""
+    return Counts(counts.intersection[:, HALF], counts.predicted[:, HALF], counts.true[:, 0])
+
+
+def compare_with_source(settings: Experiment, counts: Counts, images: pd.DataFrame, truth: RleTable) -> dict[str, Any]:
+    """This experiment's out-of-fold Dice against that of the one whose masks it was trained on, image by image.
+
+    Images that belong together are drawn together by the bootstrap.
+    """
+    artifacts = Artifacts.of(settings)
+    source = load_experiment(Artifacts(settings.workspace, settings.pseudo.experiment).settings)
+    source_artifacts = Artifacts.of(source)
+    check_same_folds(artifacts, source_artifacts)
+    stored = read_probabilities(source_artifacts.ensemble_oof, f"run of {source.name}")
+    check_ids(stored, images["image_id"].tolist(), source_artifacts.ensemble_oof)
+    held = held_images(stored.maps, images, truth)
+    other = at_half(threshold_counts(held, len(images), source.image.fit))
+    groups = read_folds(artifacts)["group"].to_numpy()
+    return {"experiment": source.name, **asdict(compare(METRICS["dice"], counts, other, groups=groups))}
 
 
 def held_images(maps: Any, images: pd.DataFrame, truth: RleTable) -> Iterator[Held]:

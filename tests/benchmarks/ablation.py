@@ -29,8 +29,8 @@ from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import read_probabilities
 from pipeline.metrics import METRICS, Counts, compare, interval
-from pipeline.postprocess import HALF, threshold_counts
-from pipeline.stages.tune import held_images
+from pipeline.postprocess import threshold_counts
+from pipeline.stages.tune import at_half, held_images
 
 PROJECT = Path(__file__).parents[2]
 BASE = "base"
@@ -73,14 +73,10 @@ def count(experiment: Experiment, model: str, folds: list[int]) -> tuple[Counts,
         part = images.iloc[rows]
         maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
         held = held_images(maps, part, read_true_masks(artifacts, part["image_id"].tolist()))
-        counts.append(threshold_counts(held, len(rows), experiment.image.fit))
+        counts.append(at_half(threshold_counts(held, len(rows), experiment.image.fit)))
         groups.append(table["group"].to_numpy()[rows])
         seconds += pd.read_csv(artifacts.fold(model, fold).history)["seconds"].sum()
-    whole = Counts(
-        np.concatenate([part.intersection[:, HALF] for part in counts]),
-        np.concatenate([part.predicted[:, HALF] for part in counts]),
-        np.concatenate([part.true[:, 0] for part in counts]),
-    )
+    whole = Counts(*(np.concatenate([getattr(part, name) for part in counts]) for name in Counts.__annotations__))
     return whole, np.concatenate(groups), seconds / 60
 
 

