@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline import PROJECT
 from pipeline.errors import DataError
+from pipeline.geometry import Tiling
 from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -164,13 +165,29 @@ class ImageSettings(Settings):
     """Height and width of the network's input, pixels; multiples of 32."""
     fit: Literal["stretch", "letterbox"] = "stretch"
     """Fill the size, or keep the aspect ratio with a border."""
+    tile: Size | None = None
+    """Height and width of the part that the network sees at once, for pictures whose thin structures a smaller size
+    would lose; null: all of ``size``. Trains on random tiles, predicts overlapping ones and blends them."""
+    overlap: float = Field(0.25, ge=0, lt=1)
+    """Least share of a tile's side that it has in common with the next one."""
 
-    @field_validator("size")
+    @field_validator("size", "tile")
     @classmethod
-    def _divisible(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] % 32 or value[1] % 32:
+    def _divisible(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value and (value[0] % 32 or value[1] % 32):
             raise ValueError("height and width must be multiples of 32, which encoders halve five times")
         return value
+
+    @model_validator(mode="after")
+    def _tile_inside(self) -> ImageSettings:
+        if self.tile and (self.tile[0] > self.size[0] or self.tile[1] > self.size[1]):
+            raise ValueError(f"tile {list(self.tile)} is larger than size {list(self.size)}")
+        return self
+
+    @property
+    def tiling(self) -> Tiling:
+        """How ``size`` is cut up; one tile where none is set."""
+        return Tiling(self.tile or self.size, self.overlap)
 
 
 class FoldSettings(Settings):

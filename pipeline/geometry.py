@@ -2,9 +2,11 @@
 
 ``shrink`` and ``restore`` are each other's inverse up to resampling, for both ways to fit: ``stretch`` fills
 the input, ``letterbox`` keeps the aspect ratio and leaves a border. Nothing but the original height and width
-is needed to go back, so a stored probability map stays small and exact.
+is needed to go back, so a stored probability map stays small and exact. A ``Tiling`` cuts what is too large
+for the network into overlapping parts.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,3 +82,34 @@ def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return pixels
     shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles of one size that cover a picture."""
+
+    size: tuple[int, int]
+    """Height and width, pixels."""
+    overlap: float
+    """Least share of a tile's side that neighbours have in common, below 1."""
+
+    def boxes(self, height: int, width: int) -> list[Box]:
+        """The tiles of a picture at least as large as one: evenly spaced, the outer ones flush with its border."""
+        tops, lefts = (self._starts(*sides) for sides in ((height, self.size[0]), (width, self.size[1])))
+        return [Box(top, left, *self.size) for top in tops for left in lefts]
+
+    def _starts(self, length: int, side: int) -> list[int]:
+        step = max(1, math.floor(side * (1 - self.overlap)))
+        steps = math.ceil((length - side) / step)
+        return [round(i * (length - side) / max(1, steps)) for i in range(steps + 1)]
+
+    def window(self) -> np.ndarray:
+        """Weight of each pixel of a tile where several are averaged, float32 (*size).
+
+        It falls to the borders, where a network sees least of a pixel's surroundings, linearly over the overlap.
+        """
+        return np.outer(*(self._ramp(side) for side in self.size)).astype(np.float32)
+
+    def _ramp(self, side: int) -> np.ndarray:
+        from_border = np.minimum(np.arange(side), np.arange(side)[::-1]) + 1
+        return np.minimum(1, from_border / (max(1, round(self.overlap * side))))

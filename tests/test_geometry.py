@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.geometry import content_box, restore, shrink
+from pipeline.geometry import Box, Tiling, content_box, restore, shrink
 
 FITS = ("stretch", "letterbox")
 sides = st.integers(1, 300)
@@ -82,3 +84,30 @@ def test_letterbox_borders_have_no_part_in_what_is_restored():
     box = content_box(100, 50, (64, 64), "letterbox")
     box.cut(prob_hw)[...] = 10
     assert (restore(prob_hw, 100, 50, "letterbox") == 10).all()
+
+
+@given(
+    side=st.integers(1, 40),
+    extra=st.integers(0, 200),
+    other=st.integers(1, 30),
+    overlap=st.sampled_from([0, 0.25, 0.9]),
+)
+def test_tiles_cover_the_picture_and_overlap_at_least_as_much_as_asked(side, extra, other, overlap):
+    tiling = Tiling((side, other), overlap)
+    height, width = side + extra, other
+    boxes = tiling.boxes(height, width)
+    assert {box.left for box in boxes} == {0}
+    tops = [box.top for box in boxes]
+    assert tops == sorted(set(tops))
+    assert tops[0] == 0
+    assert tops[-1] == height - side
+    # Rounding the even spacing costs half a pixel at either end.
+    assert all(after - before <= max(1, side * (1 - overlap)) + 1 for before, after in pairwise(tops))
+    covered = np.zeros((height, width))
+    for box in boxes:
+        box.cut(covered)[...] += tiling.window()
+    assert (covered > 0).all()
+
+
+def test_a_picture_of_one_tile_is_left_whole():
+    assert Tiling((96, 64), 0.25).boxes(96, 64) == [Box(0, 0, 96, 64)]

@@ -20,15 +20,22 @@ import albumentations as A
 
 
 class Augmentation:
-    """Random changes of the strengths in ``settings``; borders that move in are mirrored."""
+    """Random changes of the strengths in ``settings``; borders that move in are mirrored.
 
-    def __init__(self, settings: AugmentationSettings, seed: int) -> None:
+    Args:
+        settings: how much of what.
+        seed: of the training.
+        tile: height and width of the part to take first, half of the time one with foreground in it; None: all.
+    """
+
+    def __init__(self, settings: AugmentationSettings, seed: int, tile: tuple[int, int] | None = None) -> None:
         self.seed = seed
         scale = (1 - settings.scale, 1 + settings.scale)
         shift = (-settings.shift, settings.shift)
         rotate = (-settings.rotate, settings.rotate)
         self.transform = A.Compose(
             [
+                *([A.OneOf([A.RandomCrop(*tile), A.CropNonEmptyMaskIfExists(*tile)], p=1)] if tile else []),
                 A.HorizontalFlip(p=settings.flip),
                 A.Affine(scale=scale, translate_percent=shift, rotate=rotate, border_mode=cv2.BORDER_REFLECT, p=0.8),
                 A.RandomBrightnessContrast(settings.brightness, settings.contrast, p=0.7),

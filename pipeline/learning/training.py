@@ -26,7 +26,9 @@ from pipeline.artifacts import FoldArtifacts, write_text
 from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
+from pipeline.geometry import Tiling
 from pipeline.learning.hardware import LIGHTNING_NAMES, best_device, choose_precision, choose_workers
+from pipeline.learning.inference import in_tiles
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import SegmentationNetwork
 from pipeline.postprocess import HALF
@@ -36,7 +38,8 @@ from pipeline.postprocess import HALF
 class FoldData:
     """Small copies of N images, and which rows to train and to validate on.
 
-    ``images`` are uint8 (H, W, 3) each, ``masks`` uint8 (H, W), ``empty`` bool (N,): no pixel of the mask is set.
+    ``images`` are uint8 (H, W, 3) each, ``masks`` uint8 (H, W), ``empty`` bool (N,): no pixel of the mask is set,
+    ``tiling`` cuts what the network does not see at once.
     """
 
     images: Sequence[np.ndarray]
@@ -44,6 +47,7 @@ class FoldData:
     empty: np.ndarray
     training_rows: np.ndarray
     held_out_rows: np.ndarray
+    tiling: Tiling
 
 
 class FoldLoaders(L.LightningDataModule):
@@ -62,7 +66,8 @@ class FoldLoaders(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch
         data = self.data
-        augmentation = Augmentation(self.settings.augmentation, self.seed)
+        cut = data.tiling.size != data.masks[0].shape
+        augmentation = Augmentation(self.settings.augmentation, self.seed, data.tiling.size if cut else None)
         # The order is the data set's own: a sampler would draw a new one whenever Lightning starts to iterate,
         # which it does once more after a resumption.
         rng = np.random.default_rng([self.seed, epoch])
@@ -124,26 +129,33 @@ class SegmentationTraining(L.LightningModule):
     Args:
         network: what is trained.
         settings: the recipe.
+        tiling: what the network sees at once of a held-out image.
         origin: what the run depends on; kept in the checkpoint, so that another run does not resume from it.
     """
 
-    def __init__(self, network: SegmentationNetwork, settings: TrainingSettings, origin: dict[str, Any]) -> None:
+    def __init__(
+        self, network: SegmentationNetwork, settings: TrainingSettings, tiling: Tiling, origin: dict[str, Any]
+    ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.settings = settings
+        self.tiling = tiling
         self.origin = origin
         self.val_loss, self.val_dice = MeanMetric(), MeanMetric()
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        loss = self._loss(*self._sized(*batch))[1]
+        images, masks = self._sized(*batch)
+        loss = self._loss(self._logits(images), masks)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
-        logits, loss = self._loss(*batch)
+        images, masks = batch
+        logits = in_tiles(self._logits, images, self.tiling)
+        loss = self._loss(logits, masks)
         # Metrics add up over images and processes, however unequal the batches are.
         self.val_loss.update(loss, len(logits))
-        self.val_dice.update(image_dice(logits > 0, batch[1] >= HALF))
+        self.val_dice.update(image_dice(logits > 0, masks >= HALF))
         self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice})
 
     def _sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,10 +166,11 @@ class SegmentationTraining(L.LightningModule):
             return images, masks
         return resize(images, size), resize(masks.unsqueeze(1), size).squeeze(1)
 
-    def _loss(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images = images.to(memory_format=torch.channels_last)
-        logits = self.network(images).float()
-        return logits, mixed_loss(logits, masks.float() / 255, self.settings.loss)
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images.to(memory_format=torch.channels_last)).float()
+
+    def _loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return mixed_loss(logits, masks.float() / 255, self.settings.loss)
 
     def configure_optimizers(self) -> dict[str, Any]:
         encoder = list(self.network.encoder.parameters())
@@ -338,7 +351,7 @@ def train_network(
     if settings.compile:
         network.compile()  # in place: the names of its tensors stay
     trainer.fit(
-        SegmentationTraining(network, settings, origin),
+        SegmentationTraining(network, settings, data.tiling, origin),
         datamodule=FoldLoaders(data, settings, seed),
         ckpt_path=checkpoint,
     )

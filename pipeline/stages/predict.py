@@ -63,13 +63,20 @@ def predict(
     )
     options = settings.prediction
     count = len(held_out) + len(test_ids)
+    tiling = settings.image.tiling
     engine = make_engine(
-        network, open_small(cache.images("train")), held_out, count=count, flip=options.flip, engine=options.engine
+        network,
+        open_small(cache.images("train")),
+        held_out,
+        count=count,
+        flip=options.flip,
+        engine=options.engine,
+        tiling=tiling,
     )
     started = time.perf_counter()
     for path, subset, rows, image_ids in jobs:
         images = open_small(cache.images(subset))
-        batches = predict_batches(engine, images, rows, batch_size=options.batch_size, flip=options.flip)
+        batches = predict_batches(engine, images, rows, batch_size=options.batch_size, flip=options.flip, tiling=tiling)
         steps = -(-len(rows) // options.batch_size)
         write_probabilities(path, image_ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
         used = {**options.model_dump(mode="json"), "engine": engine.name, "difference": engine.difference}

@@ -12,6 +12,7 @@ Writes  kfold/<experiment>/<model>/fold<k>/weights.safetensors   the network, an
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -75,6 +76,7 @@ def train(
     network = build_network(chosen, seed)
     origin = {
         "model": chosen.model_dump(mode="json"),
+        "image": settings.image.model_dump(mode="json"),
         "seed": seed,
         "inputs": {path.name: fingerprint(path) for path in inputs},
     }
@@ -87,7 +89,7 @@ def train(
     last = train_network(network, data, chosen.training, seed, paths, origin, console.print)
     if last is None:
         return
-    save_network(network, paths.weights, {**origin, "size": settings.image.size, "versions": versions()})
+    save_network(network, paths.weights, {**origin, "versions": versions()})
     write_json(
         paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}
     )
@@ -105,6 +107,7 @@ def _fold_data(settings: Experiment, fold: int) -> FoldData:
         table["stratum"].to_numpy() == EMPTY_STRATUM,
         np.flatnonzero(folds != fold),
         np.flatnonzero(folds == fold),
+        settings.image.tiling,
     )
     if len(data.training_rows) < 2 or not len(data.held_out_rows):
         raise DataError(f"{artifacts.folds}: fold {fold} leaves {len(data.training_rows)} images to train on")
@@ -122,12 +125,12 @@ def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
     table = table.take(np.argsort([row_of[image_id] for image_id in table.ids]))
     rows = np.array([row_of[image_id] for image_id in table.ids], np.int64)
     images = open_small(CachePaths(artifacts.cache).images("test"))
-    return FoldData(
-        Joined(data.images, Chosen(images, rows)),
-        Joined(data.masks, SmallMasks(table, settings.image.size, settings.image.fit)),
-        np.concatenate([data.empty, np.diff(table.offsets) == 0]),
-        np.concatenate([data.training_rows, len(data.images) + np.arange(len(rows))]),
-        data.held_out_rows,
+    return replace(
+        data,
+        images=Joined(data.images, Chosen(images, rows)),
+        masks=Joined(data.masks, SmallMasks(table, settings.image.size, settings.image.fit)),
+        empty=np.concatenate([data.empty, np.diff(table.offsets) == 0]),
+        training_rows=np.concatenate([data.training_rows, len(data.images) + np.arange(len(rows))]),
     )
 
 

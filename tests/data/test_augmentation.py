@@ -81,3 +81,19 @@ def test_held_out_images_are_left_alone(small_copies):
     assert np.array_equal(image.permute(1, 2, 0).numpy(), images[2])
     assert np.array_equal(mask.numpy(), masks[2])
     assert HeldOutImages(images, None, np.array([7]))[0].shape == (3, 32, 32)
+
+
+def test_tiles_are_cut_anew_each_epoch_half_of_them_with_foreground(small_copies):
+    images, masks = small_copies
+    mask = np.zeros_like(masks[0])
+    mask[30, 30] = 255
+    still = AugmentationSettings(flip=0, scale=0, shift=0, rotate=0, brightness=0, contrast=0, hue=0, saturation=0)
+    augment = Augmentation(still, seed=0, tile=(16, 8))
+    found = 0
+    for epoch in range(60):
+        image, cut = augment(images[0], mask, epoch=epoch, row=0)
+        assert image.shape == (16, 8, 3)
+        assert cut.shape == (16, 8)
+        found += cut.any()
+    assert 25 <= found <= 50
+    assert np.array_equal(augment(images[0], mask, epoch=3, row=0)[0], augment(images[0], mask, epoch=3, row=0)[0])

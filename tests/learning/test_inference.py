@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.inference import make_engine, predict_batches
+from pipeline.geometry import Tiling, restore, shrink
+from pipeline.learning.inference import in_tiles, make_engine, predict_batches
+from pipeline.metrics import Counts, dice
 
 
 class LeftIsBrighter(torch.nn.Module):
@@ -15,8 +17,9 @@ class LeftIsBrighter(torch.nn.Module):
 
 def predict(images, rows, *, flip, engine="torch", batch_size=4):
     rows = np.asarray(rows)
-    chosen = make_engine(LeftIsBrighter(), images, rows, count=len(rows), flip=flip, engine=engine)
-    return np.concatenate(list(predict_batches(chosen, images, rows, batch_size=batch_size, flip=flip)))
+    tiling = Tiling(images.shape[1:3], 0.25)
+    chosen = make_engine(LeftIsBrighter(), images, rows, count=len(rows), flip=flip, engine=engine, tiling=tiling)
+    return np.concatenate(list(predict_batches(chosen, images, rows, batch_size=batch_size, flip=flip, tiling=tiling)))
 
 
 @pytest.fixture
@@ -43,3 +46,51 @@ def test_the_flipped_view_is_flipped_back(images):
     symmetric = np.concatenate([images, images[:, :, ::-1]], axis=2)
     maps = predict(symmetric, range(7), batch_size=3, flip=True)
     assert np.array_equal(maps, maps[:, :, ::-1])
+
+
+class Bright(torch.nn.Module):
+    """Foreground is what is bright, pixel by pixel: tiles must not be seen in the result."""
+
+    def forward(self, images):
+        return images.float().mean(1) / 8 - 16
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.7])
+def test_blended_tiles_of_a_network_without_surroundings_are_the_whole(images, overlap):
+    whole = torch.from_numpy(np.tile(images, (1, 9, 11, 1))).permute(0, 3, 1, 2)  # 72 x 66
+    blended = in_tiles(Bright(), whole, Tiling((32, 32), overlap))
+    assert torch.allclose(blended, Bright()(whole), atol=1e-4)
+
+
+def test_where_tiles_overlap_the_nearer_middle_counts_more():
+    """Two tiles that say 0 and 1: in between the answer moves from one to the other without a seam."""
+    answers = iter([0.0, 1.0])
+    blended = in_tiles(
+        lambda tile: torch.full(tile.shape[::2], next(answers)).unsqueeze(1).expand(-1, 32, -1),
+        torch.zeros(1, 3, 32, 48, dtype=torch.uint8),
+        Tiling((32, 32), 0.5),
+    )[0, 0]
+    assert blended[:16].eq(0).all()
+    assert blended[-16:].eq(1).all()
+    assert (blended[16:32].diff() > 0).all()
+    assert blended.diff().max() < 0.08
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_thin_structures_of_a_large_picture_survive_tiles(fit):
+    """FullHD with lines two pixels wide: through the network's input in tiles and back to its own pixels."""
+    mask = np.zeros((1080, 1920), np.uint8)
+    mask[:, 40::120] = mask[:, 41::120] = 255
+
+    def round_trip(size, tile):
+        small = shrink(mask, size, fit, height=1080, width=1920)
+        images = np.repeat(small[None, ..., None], 3, axis=-1)
+        tiling = Tiling(tile, 0.25)
+        engine = make_engine(Bright(), images, [0], count=1, flip=True, engine="torch", tiling=tiling)
+        (found,) = predict_batches(engine, images, np.array([0]), batch_size=1, flip=True, tiling=tiling)
+        predicted = restore(found[0], 1080, 1920, fit) >= 128
+        true = mask > 0
+        return dice(Counts((predicted & true).sum(), predicted.sum(), true.sum()))
+
+    assert round_trip((1088, 1920), (384, 384)) > 0.99
+    assert round_trip((192, 352), (192, 352)) < 0.8

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 
 from pipeline.artifacts import FoldArtifacts
 from pipeline.config import ModelSettings, ProgressiveSettings, TrainingSettings
+from pipeline.geometry import Tiling
+from pipeline.learning.inference import in_tiles
 from pipeline.learning.networks import build_network
 from pipeline.learning.training import (
     FoldData,
@@ -111,7 +114,7 @@ def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
 def tiny_data():
     rng = np.random.default_rng(0)
     images, masks = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), np.full((6, 64, 64), 255, np.uint8)
-    return FoldData(images, masks, np.zeros(6, bool), np.arange(4), np.arange(4, 6))
+    return FoldData(images, masks, np.zeros(6, bool), np.arange(4), np.arange(4, 6), Tiling((64, 64), 0.25))
 
 
 TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
@@ -152,6 +155,21 @@ def test_a_compiled_network_trains_as_it_is(tmp_path, monkeypatch):
     assert compiled == [network]
     assert states[0].keys() == states[1].keys()
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-4) for name in states[0])
+
+
+def test_a_training_on_tiles_validates_whole_images(tmp_path):
+    """The network never sees more than a tile, and the score is that of the blended tiles."""
+    data = replace(tiny_data(), tiling=Tiling((32, 32), 0.5))
+    network = build_network(TINY, seed=1)
+    shapes = set()
+    network.register_forward_pre_hook(lambda _, inputs: shapes.add(inputs[0].shape[-2:]))
+    recipe = TrainingSettings(epochs=1, batch_size=2)
+    last = train_network(network, data, recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+    assert shapes == {(32, 32)}
+    images = torch.from_numpy(data.images[4:]).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits = in_tiles(network.eval(), images, data.tiling)
+    assert last["val_dice"] == pytest.approx(image_dice(logits > 0, torch.ones(2, 64, 64) > 0).mean().item(), abs=1e-4)
 
 
 def test_frozen_modules_keep_weights_and_statistics(tmp_path):

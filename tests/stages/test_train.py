@@ -1,9 +1,12 @@
-"""Trainings that several processes share."""
+"""Trainings that several processes share, and trainings on tiles."""
+
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 
 from pipeline.artifacts import Artifacts
 from pipeline.data.cache import CachePaths, open_small
@@ -37,3 +40,19 @@ def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_
     with torch.inference_mode():
         scores = image_dice(load_network(paths.weights)(images) > 0, masks >= 128)
     assert history["val_dice"].iloc[-1] == pytest.approx(scores.mean().item(), abs=1e-3)
+
+
+def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experiment, command_line):
+    tiles = {"size": [96, 96], "tile": [64, 32], "overlap": 0.3}
+    experiment = write_experiment(tmp_path, data=DATA, image=tiles, training={"epochs": 1, "batch_size": 2})
+    one = ("--model", "unet", "--fold", 0)
+    for stage in (["prepare"], ["split"], ["train", *one], ["predict", *one]):
+        status, _, errors = command_line(*stage, "--experiment", experiment)
+        assert status == 0, errors
+    artifacts = Artifacts(tmp_path, "tiny")
+    held_out = int((pd.read_csv(artifacts.folds)["fold"] == 0).sum())
+    assert zarr.open_array(artifacts.fold("unet", 0).oof).shape == (held_out, 96, 96)
+    about = json.loads(artifacts.fold("unet", 0).weights.with_name("weights.safetensors.json").read_text())
+    assert about["image"] == {"fit": "stretch", **tiles}
+    message = command_line("prepare", "--experiment", experiment, "--set", "image.tile=[128, 32]")[2]
+    assert "tile [128, 32] is larger than size [96, 96]" in message
