@@ -272,6 +272,9 @@ class TrainingSettings(Settings):
     """Share of images with an empty mask in the first and in the last epoch, changing evenly in between; null: as in
     the data set. Where most images are empty, starting with few of them and ending near their true share pays."""
     loss: LossSettings = LossSettings()
+    auxiliary: float = Field(0.0, ge=0)
+    """Weight of a second head's loss, which tells from the encoder's deepest features whether an image has any
+    foreground; for data sets where many have none. It serves the training only and isn't kept."""
     progressive: ProgressiveSettings = ProgressiveSettings()
     ema_decay: float = Field(0.98, ge=0, lt=1)
     """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""

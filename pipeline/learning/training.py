@@ -17,7 +17,8 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
-from torch.nn.functional import interpolate
+from segmentation_models_pytorch.base import ClassificationHead
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -142,10 +143,25 @@ class SegmentationTraining(L.LightningModule):
         self.tiling = tiling
         self.origin = origin
         self.val_loss, self.val_dice = MeanMetric(), MeanMetric()
+        if settings.auxiliary:
+            self.presence = ClassificationHead(network.encoder.out_channels[-1], classes=1)
+            self.hook = network.encoder.register_forward_hook(self._keep_deepest)
+
+    def _keep_deepest(self, _: torch.nn.Module, __: Any, features: list[torch.Tensor]) -> None:
+        self.deepest = features[-1]
+
+    def on_fit_end(self) -> None:
+        if self.settings.auxiliary:
+            self.hook.remove()
+            del self.deepest
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, masks = self._sized(*batch)
         loss = self._loss(self._logits(images), masks)
+        if self.settings.auxiliary:
+            there = (masks >= HALF).any(-1).any(-1).float()
+            presence = binary_cross_entropy_with_logits(self.presence(self.deepest).float().squeeze(1), there)
+            loss = loss + self.settings.auxiliary * presence
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
@@ -175,7 +191,7 @@ class SegmentationTraining(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         encoder = list(self.network.encoder.parameters())
         in_encoder = {id(parameter) for parameter in encoder}
-        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in in_encoder]
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in in_encoder]
         rate = self.settings.learning_rate
         groups = [{"params": encoder, "lr": rate * self.settings.encoder_rate}, {"params": rest, "lr": rate}]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)

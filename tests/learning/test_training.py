@@ -121,7 +121,8 @@ TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"schedule": "one-cycle"}, {"schedule": "plateau"}, {"progressive": {"scale": 0.5}}]
+    "recipe",
+    [{"schedule": "one-cycle"}, {"schedule": "plateau"}, {"progressive": {"scale": 0.5}}, {"auxiliary": 0.3}],
 )
 def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, recipe):
     lines = []
@@ -133,6 +134,21 @@ def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, rec
     assert 0 <= last["waiting"] < 1
     assert len(lines) == 2
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+def test_the_auxiliary_head_teaches_the_encoder_and_is_not_kept(tmp_path):
+    states = []
+    for weight in (0.0, 1.0):
+        network = build_network(TINY, seed=1)
+        names = set(network.state_dict())
+        recipe = TrainingSettings(epochs=1, batch_size=2, auxiliary=weight)
+        paths = FoldArtifacts(tmp_path / str(weight))
+        train_network(network, tiny_data(), recipe, 1, paths, {"run": 1}, say=lambda _: None)
+        assert set(network.state_dict()) == names
+        assert not network.encoder._forward_hooks
+        states.append(network.state_dict())
+    deepest = "body.encoder.layer4.1.conv2.weight"
+    assert not torch.equal(states[0][deepest], states[1][deepest])
 
 
 def test_a_compiled_network_trains_as_it_is(tmp_path, monkeypatch):
