@@ -167,6 +167,8 @@ def _decompress(text: str) -> list[str]:
         bits = ord(character) - kernels.COCO_FIRST
         if not 0 <= bits < 0x40:
             raise _wrong(position, character, "not a character of compressed COCO counts")
+        if shift > 30:
+            raise _wrong(position, character, "a compressed COCO count of more than 7 characters")
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:

@@ -81,6 +81,19 @@ def test_coco_against_pycocotools(seed):
     assert compressed["counts"].decode() == theirs
 
 
+def test_a_coco_count_is_as_long_as_it_needs_to_be(tmp_path):
+    """Zeros on top of a number change nothing, but nobody writes them: refused alone as in a file."""
+    assert rle.text_to_edges("`2", (1, 80), "coco").size == 0
+    assert rle.text_to_edges("`RPPPP0", (1, 80), "coco").size == 0
+    path = tmp_path / "a.csv"
+    path.write_text("id,rle,height,width\na,`RPPPPP0,1,80\n")
+    message = "a compressed COCO count of more than 7 characters"
+    with pytest.raises(rle.RleError, match=message):
+        rle.text_to_edges("`RPPPPP0", (1, 80), "coco")
+    with pytest.raises(rle.RleError, match=message):
+        rle.read_csv(path, "coco")
+
+
 def test_coco_counts_of_many_bits():
     """Changes of count of both signs that need several characters."""
     mask = np.zeros((1000, 1000), np.uint8)

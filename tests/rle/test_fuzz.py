@@ -76,7 +76,7 @@ def slow_counts(text: str) -> list[int] | None:
         value = places = 0
         more = True
         while more:
-            if at == len(text) or not 48 <= ord(text[at]) < 112:
+            if at == len(text) or places == 7 or not 48 <= ord(text[at]) < 112:
                 return None
             bits = ord(text[at]) - 48
             value += (bits & 31) * 32**places
