@@ -28,7 +28,13 @@ from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
 from pipeline.geometry import Tiling
-from pipeline.learning.hardware import LIGHTNING_NAMES, best_device, choose_precision, choose_workers
+from pipeline.learning.hardware import (
+    LIGHTNING_NAMES,
+    best_device,
+    choose_precision,
+    choose_workers,
+    keep_depthwise_in_fp32,
+)
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import SegmentationNetwork
@@ -342,6 +348,8 @@ def train_network(
     """
     _silence_lightning()
     device = best_device()
+    precision = choose_precision(settings.precision, device)
+    keep_depthwise_in_fp32(network, precision, device)
     log = EpochLog(paths.history, say)
     checkpoints = ModelCheckpoint(paths.folder, paths.checkpoint.stem, enable_version_counter=False)
     average = [MovingAverage(settings.ema_decay)] if settings.ema_decay else []
@@ -349,7 +357,7 @@ def train_network(
         max_epochs=settings.epochs,
         accelerator=device.type if device.type != "cuda" else "gpu",
         devices=settings.devices,
-        precision=LIGHTNING_NAMES[choose_precision(settings.precision, device)],
+        precision=LIGHTNING_NAMES[precision],
         gradient_clip_val=settings.gradient_clip,
         callbacks=[log, checkpoints, *average],
         reload_dataloaders_every_n_epochs=1,

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.config import LossSettings, ModelSettings
 from pipeline.data.portraits import draw_portrait
-from pipeline.learning.hardware import autocast, best_device, choose_precision
+from pipeline.learning.hardware import autocast, best_device, choose_precision, keep_depthwise_in_fp32
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import build_network
 
@@ -36,6 +36,7 @@ class Loop:
     def __init__(self, settings: ModelSettings, precision: str, memory_format: torch.memory_format) -> None:
         self.device, self.precision, self.memory_format = best_device(), precision, memory_format
         self.network = build_network(settings, SEED).to(self.device, memory_format=memory_format).train()
+        keep_depthwise_in_fp32(self.network, precision, self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3)
         self.losses: list[float] = []
         self.seconds: list[float] = []
