@@ -6,8 +6,8 @@
 The second file names the variants and the settings that each changes; `base` is what the others are compared with.
 Prints a Markdown table: Dice of the held-out images at original resolution and probability 1/2, the difference to
 `base` with its 95% interval (paired bootstrap over the groups of images that belong together), the share of images
-that got better, and the time of the trainings. What is done is not done again, so an interrupted run goes on, and
-a variant that only predicts otherwise takes the weights of `base`.
+that got better, the network's parameters, its training speed, and the time of the trainings. What is done is not done
+again, so an interrupted run goes on, and a variant that only predicts otherwise takes the weights of `base`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import pandas as pd
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from pipeline.artifacts import Artifacts
+from pipeline.artifacts import Artifacts, read_json
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import read_probabilities
@@ -62,22 +63,46 @@ def run_variant(settings: list[str], experiment: Experiment, base: Experiment, f
                 stage("predict", settings, "--model", model, "--fold", str(fold))
 
 
-def count(experiment: Experiment, model: str, folds: list[int]) -> tuple[Counts, np.ndarray, float]:
-    """Counts of the folds' held-out images, their groups, and the minutes of the trainings."""
+@dataclass(frozen=True)
+class Result:
+    """One model on the chosen folds."""
+
+    counts: Counts
+    groups: np.ndarray
+    parameters: int
+    images_per_second: float
+    minutes: float
+
+
+def measure(experiment: Experiment, model: str, folds: list[int]) -> Result:
     artifacts = Artifacts.of(experiment)
     images = read_images(artifacts, "train")
     table = read_folds(artifacts)
-    counts, groups, seconds = [], [], 0.0
-    for fold in folds:
-        rows = np.flatnonzero(table["fold"] == fold)
-        part = images.iloc[rows]
+    rows = [np.flatnonzero(table["fold"] == fold) for fold in folds]
+    counts = []
+    for fold, held_out in zip(folds, rows, strict=True):
+        part = images.iloc[held_out]
         maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
         held = held_images(maps, part, read_true_masks(artifacts, part["image_id"].tolist()))
-        counts.append(at_half(threshold_counts(held, len(rows), experiment.image.fit)))
-        groups.append(table["group"].to_numpy()[rows])
-        seconds += pd.read_csv(artifacts.fold(model, fold).history)["seconds"].sum()
-    whole = Counts(*(np.concatenate([getattr(part, name) for part in counts]) for name in Counts.__annotations__))
-    return whole, np.concatenate(groups), seconds / 60
+        counts.append(at_half(threshold_counts(held, len(part), experiment.image.fit)))
+    history = pd.concat([pd.read_csv(artifacts.fold(model, fold).history) for fold in folds])
+    return Result(
+        Counts(*(np.concatenate([getattr(part, name) for part in counts]) for name in Counts.__annotations__)),
+        table["group"].to_numpy()[np.concatenate(rows)],
+        read_json(artifacts.fold(model, folds[0]).metrics)["parameters"],
+        history["images_per_second"].median(),
+        history["seconds"].sum() / 60,
+    )
+
+
+def table_row(name: str, result: Result, base: Result) -> str:
+    low, high = interval(DICE, result.counts, groups=result.groups)
+    cells = [name, f"{float(DICE(result.counts)):.4f} ({low:.4f} to {high:.4f})", "", ""]
+    if result is not base:
+        gain = compare(DICE, result.counts, base.counts, groups=result.groups)
+        cells[2:] = [f"{gain.difference:+.4f} ({gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f})", f"{gain.better:.0%}"]
+    cells += [f"{result.parameters / 1e6:.1f}", f"{result.images_per_second:.0f}", f"{result.minutes:.1f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -91,7 +116,7 @@ def main() -> None:
     variants = yaml.safe_load(arguments.variants.read_text(encoding="utf-8"))
     common = variants.pop(BASE)
     rows: list[str] = []
-    base = base_counts = None
+    base = base_result = None
     for name, changes in {BASE: {}, **variants}.items():
         overrides = [f"workspace={arguments.workspace}", f"name={name.replace(' ', '-')}", *arguments.overrides]
         overrides += [f"{key}={json.dumps(value)}" for key, value in {**common, **changes}.items()]
@@ -102,19 +127,11 @@ def main() -> None:
             settings += ["--set", override]
         run_variant(settings, experiment, base, arguments.folds)
         for model in experiment.models:
-            counts, groups, minutes = count(experiment, model, arguments.folds)
-            base_counts = base_counts or counts
-            low, high = interval(DICE, counts, groups=groups)
-            row = f"| {name} | {model} | {float(DICE(counts)):.4f} ({low:.4f} to {high:.4f}) |"
-            if counts is not base_counts:
-                gain = compare(DICE, counts, base_counts, groups=groups)
-                low, high = gain.ci95
-                row += f" {gain.difference:+.4f} ({low:+.4f} to {high:+.4f}) | {gain.better:.0%} |"
-            else:
-                row += " | |"
-            rows.append(f"{row} {minutes:.1f} |")
-        print("| variant | model | Dice (95% interval) | to base | better | minutes |")
-        print("| --- | --- | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
+            result = measure(experiment, model, arguments.folds)
+            base_result = base_result or result
+            rows.append(table_row(name if len(experiment.models) == 1 else f"{name}, {model}", result, base_result))
+        print("| variant | Dice (95% interval) | to base | better | M parameters | images/s | minutes |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
 
 
 if __name__ == "__main__":
