@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import Artifacts, need
-from pipeline.errors import DataError, some
+from pipeline.errors import DataError
 from pipeline.geometry import Fit, shrink
 from pipeline.rle import RleTable, from_edges, read_csv
 
@@ -53,28 +52,6 @@ def read_folds(artifacts: Artifacts) -> pd.DataFrame:
     return folds
 
 
-def check_same_folds(artifacts: Artifacts, other: Artifacts) -> None:
-    """Refuse two experiments that did not divide the same images into the same folds.
-
-    Raises:
-        DataError: naming the first image that differs.
-    """
-    tables = [read_folds(each)[["image_id", "fold"]] for each in (artifacts, other)]
-    ids = [set(table["image_id"]) for table in tables]
-    for mine, theirs, path in ((0, 1, other.folds), (1, 0, artifacts.folds)):
-        missing = sorted(ids[mine] - ids[theirs])
-        if missing:
-            raise DataError(f"{path} lacks {len(missing)} of the other experiment's images: {some(missing)}")
-    folds = tables[0].merge(tables[1], on="image_id")
-    different = folds[folds["fold_x"] != folds["fold_y"]]
-    if len(different):
-        first = different.iloc[0]
-        raise DataError(
-            f"{artifacts.folds} and {other.folds} differ for {len(different)} images: {first['image_id']} is in fold "
-            f"{first['fold_x']} and in fold {first['fold_y']}"
-        )
-
-
 @dataclass(frozen=True)
 class CachePaths:
     """Files of the small copies."""
@@ -94,52 +71,6 @@ class CachePaths:
 def open_small(path: Path) -> np.ndarray:
     """A small copy as a read-only memory map."""
     return np.load(need(path, "prepare"), mmap_mode="r")
-
-
-class Joined:
-    """Two sequences of arrays one after the other, read row by row; nothing is copied."""
-
-    def __init__(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> None:
-        self.first, self.second = first, second
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.first[row] if row < len(self.first) else self.second[row - len(self.first)]
-
-
-class Chosen:
-    """Some rows of an array, read when they are asked for."""
-
-    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
-        self.array, self.rows = array, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.array[self.rows[row]]
-
-
-class SmallMasks:
-    """Masks at network size, uint8 (H, W) with 255 = all mask, made from runs when they are read.
-
-    Args:
-        table: masks at their images' own sizes.
-        size: height and width of the network's input.
-        fit: how images are brought to it.
-    """
-
-    def __init__(self, table: RleTable, size: tuple[int, int], fit: Fit) -> None:
-        self.table, self.size, self.fit = table, size, fit
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        height, width = int(self.table.heights[row]), int(self.table.widths[row])
-        return small_mask(self.table[row], height, width, self.size, self.fit)
 
 
 def small_mask(edges: np.ndarray, height: int, width: int, size: tuple[int, int], fit: Fit) -> np.ndarray:

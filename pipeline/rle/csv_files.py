@@ -280,13 +280,9 @@ def _strings(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray) 
 def _read_sides(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, sides: np.ndarray) -> None:
     """Heights or widths into `sides`; 0 for an empty field."""
     kernels.read_whole_numbers(data, fields, sides)
-    # A 0 that is written is no size, and quotes, spaces and NaN are for the slow reader.
-    doubtful = np.flatnonzero((sides < 0) | ((sides == 0) & (fields[:, 1] > fields[:, 0])))
+    doubtful = np.flatnonzero(sides < 0)  # wrong, or with quotes, spaces or NaN
     texts = _strings(name, rows[doubtful], data, fields[doubtful])
     sides[doubtful] = [_side(name, row, text) for row, text in zip(rows[doubtful], texts, strict=True)]
-    too_large = np.flatnonzero(sides > kernels.NO_LIMIT)
-    if too_large.size:
-        _side(name, rows[too_large[0]], str(sides[too_large[0]]))  # raises
 
 
 def _side(name: str, row: int, text: str) -> int:
@@ -334,7 +330,6 @@ def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat)
     """Edges and offsets of the texts, in the order in which they number pixels."""
     data, style = records.data, kernels.STYLES[fmt.style]
     pixels = np.where(heights == 0, kernels.NO_LIMIT, heights * widths)
-
     limits = np.append(begins, records.ends[-1] if len(begins) else 0)
     edges = np.empty(kernels.count_numbers(data, limits[0], limits[-1], len(begins), style), np.uint32)
 
@@ -355,7 +350,7 @@ def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat)
     used = 0
     offsets = [np.zeros(1, np.int64)]
     for begin, part in map_rows(read, limits):
-        if begin > used:  # merged runs have left a gap
+        if begin > used:  # merged runs, or spaces in other columns, have left a gap
             edges[used : used + part[-1]] = edges[begin : begin + part[-1]]
         offsets.append(part[1:] + used)
         used += part[-1]

@@ -1031,7 +1031,7 @@ def gather_fields(text, fields, out):
 
 @_jit
 def read_whole_numbers(text, fields, numbers):
-    """The fields, int64 (N, 2), as whole numbers of up to 10 digits: 0 for an empty one, -1 for anything else."""
+    """The fields, int64 (N, 2), as whole numbers from 1 to NO_LIMIT: 0 for an empty one, -1 for anything else."""
     for row in range(fields.shape[0]):
         begin = fields[row, 0]
         end = fields[row, 1]
@@ -1039,7 +1039,7 @@ def read_whole_numbers(text, fields, numbers):
         for at in range(begin, end):
             digit = np.int64(text[at]) - ZERO
             value = value * 10 + digit if value >= 0 and 0 <= digit <= 9 else np.int64(-1)
-        numbers[row] = value
+        numbers[row] = value if begin == end or 0 < value <= NO_LIMIT else -1
 
 
 @_jit

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.artifacts import Artifacts, need, whole_or_absent, write_record
+from pipeline.artifacts import Artifacts, whole_or_absent, write_record
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import check_same_folds, read_images
+from pipeline.data.cache import read_images
 from pipeline.data.oof import open_test_maps
 from pipeline.data.probabilities import CHUNK
-from pipeline.errors import DataError
+from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.geometry import restore
 from pipeline.postprocess import HALF, expected_dice
 from pipeline.rle import edges_to_text, to_edges, write_csv
@@ -39,7 +39,7 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    source, source_artifacts = source_of(settings)
+    source, source_artifacts = labelling_experiment(settings)
     check_same_folds(artifacts, source_artifacts)
     images = read_images(artifacts, "test")
     image_ids = images["image_id"].tolist()
@@ -65,21 +65,6 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         write_record(artifacts.pseudo(fold), settings.pseudo.model_dump(mode="json"), inputs)
         least = f", expected Dice {confidence[surest[-1]]:.4f} or more" if count else ""
         console.print(f"pseudo: fold {fold}: {count} of {len(image_ids)} test images{least}")
-
-
-def source_of(settings: Experiment) -> tuple[Experiment, Artifacts]:
-    """The experiment that predicts the masks, as it was run.
-
-    Raises:
-        DataError: none is named, it is this one, or it has not been run.
-    """
-    name = settings.pseudo.experiment
-    if name is None:
-        raise DataError("pseudo.experiment is not set: name the experiment that predicts the masks")
-    if name == settings.name:
-        raise DataError(f"pseudo.experiment {name!r} is this experiment itself: give it another name, --set name=NAME")
-    artifacts = Artifacts(settings.workspace, name)
-    return load_experiment(need(artifacts.settings, f"run of {name}")), artifacts
 
 
 def _fold_maps(source: Experiment, fold: int, image_ids: list[str]) -> Iterator[np.ndarray]:

@@ -44,6 +44,10 @@ def run(
     """
     settings = load_experiment(experiment, overrides)
     data_root(settings.data)
+    if settings.pseudo.experiment is not None:
+        from pipeline.data.pseudo import labelling_experiment  # with pandas, which other runs do without
+
+        labelling_experiment(settings)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     if not artifacts.settings.exists():

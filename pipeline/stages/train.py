@@ -30,16 +30,8 @@ from pipeline.command import (
     run_command,
 )  # fmt: skip
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import (
-    EMPTY_STRATUM,
-    CachePaths,
-    Chosen,
-    Joined,
-    SmallMasks,
-    open_small,
-    read_folds,
-    read_images,
-)
+from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_folds, read_images
+from pipeline.data.pseudo import Chosen, Joined, SmallMasks
 from pipeline.errors import DataError, some
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network

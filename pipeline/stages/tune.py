@@ -23,9 +23,10 @@ from rich.console import Console
 from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import check_same_folds, read_folds, read_images, read_true_masks
+from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.oof import check_ids, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.metrics import METRICS, Counts, compare
 from pipeline.postprocess import HALF, Held, threshold_counts, tune_threshold
 from pipeline.rle import RleTable
@@ -48,15 +49,15 @@ def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet:
     check_ids(blend, images["image_id"].tolist(), artifacts.ensemble_oof)
     sets: dict[str, Any] = {name: read_out_of_fold(artifacts, name, settings.folds.count) for name in settings.models}
     sets["ensemble"] = blend.maps
-    tunings = {}
+    tunings, untuned = {}, {}
     for name, maps in sets.items():
         held = track(held_images(maps, images, truth), len(images), f"tune {name}", console)
         counts = threshold_counts(held, len(images), settings.image.fit)
-        tunings[name] = tune_threshold(counts, folds)
+        tunings[name], untuned[name] = tune_threshold(counts, folds), at_half(counts)
         _say(name, tunings[name], console)
     against = None
     if settings.pseudo.experiment is not None:
-        against = compare_with_source(settings, at_half(counts), images, truth)
+        against = compare_with_source(settings, untuned["ensemble"], images, truth)
         console.print(
             f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: Dice {against['difference']:+.4f} "
             f"(95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), {against['better']:.0%} of the "
@@ -88,8 +89,7 @@ def compare_with_source(settings: Experiment, counts: Counts, images: pd.DataFra
     Images that belong together are drawn together by the bootstrap.
     """
     artifacts = Artifacts.of(settings)
-    source = load_experiment(Artifacts(settings.workspace, settings.pseudo.experiment).settings)
-    source_artifacts = Artifacts.of(source)
+    source, source_artifacts = labelling_experiment(settings)
     check_same_folds(artifacts, source_artifacts)
     stored = read_probabilities(source_artifacts.ensemble_oof, f"run of {source.name}")
     check_ids(stored, images["image_id"].tolist(), source_artifacts.ensemble_oof)

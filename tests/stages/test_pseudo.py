@@ -130,9 +130,11 @@ def mean_dice(artifacts):
     ],
 )
 def test_what_it_needs(tmp_path, write_experiment, command_line, options, message):
-    status, _, errors = command_line("pseudo", "--experiment", write_experiment(tmp_path), *options)
-    assert status == 1
-    assert message in errors
+    file = write_experiment(tmp_path)
+    for command in ("pseudo", "run") if options else ("pseudo",):
+        status, _, errors = command_line(command, "--experiment", file, *options)
+        assert status == 1
+        assert message in errors
 
 
 def test_other_folds_are_refused(tmp_path, experiments, command_line):
