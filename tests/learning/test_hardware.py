@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.config import ModelSettings
-from pipeline.learning.hardware import keep_depthwise_in_fp32
+from pipeline.learning.hardware import choose_precision, keep_depthwise_in_fp32
 from pipeline.learning.networks import build_network
 
 CPU = torch.device("cpu")
@@ -48,3 +48,13 @@ def test_elsewhere_nothing_is_exempt():
     network = build_network(LITE, seed=0)
     assert keep_depthwise_in_fp32(network, "fp32", CPU) == 0
     assert keep_depthwise_in_fp32(network, "bf16", torch.device("cuda")) == 0
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "expected"), [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")]
+)
+def test_a_cpu_computes_in_bf16_where_it_need_not_emulate_it(monkeypatch, amx, avx512_bf16, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert choose_precision("auto", CPU) == expected
+    assert choose_precision("fp32", CPU) == "fp32"
