@@ -11,13 +11,21 @@ import typer
 
 from pipeline.errors import DataError, some
 from pipeline.metrics import METRICS
-from pipeline.rle import RleFormat, RleTable, read_csv
+from pipeline.rle import RleFormat, RleTable, find_class_column, read_csv
 
 FormatOption = Annotated[
     str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
 ]
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", metavar="ID,RLE", help="The file's columns; else found by their usual names.")
+]
+ClassColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--class-column",
+        metavar="NAME",
+        help="Column of classes, each with a mask of its own; else found by its usual names; none: there are none.",
+    ),
 ]
 ShapeOption = Annotated[
     tuple[int, int] | None, typer.Option("--shape", metavar="H W", help="Height and width of every image.")
@@ -52,12 +60,47 @@ def column_pair(text: str | None, option: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
+def class_columns(option: str | None, *paths: Path) -> list[str | None]:
+    """Each file's column of classes, by the name that --class-column gives or a usual one.
+
+    Raises:
+        DataError: no such file, or only some of the files have one.
+        RleError: a file has no header.
+    """
+    if option == "none":
+        return [None] * len(paths)
+    found = [find_class_column(existing(path), option) for path in paths]
+    with_one = next((i for i, name in enumerate(found) if name is not None), None)
+    if with_one is None and option is not None:
+        raise DataError(f"{paths[0]}: has no column {option!r} (--class-column)")
+    if with_one is not None and None in found:
+        raise DataError(
+            f"{paths[found.index(None)]}: has no column of classes, {paths[with_one].name} has {found[with_one]!r}: "
+            "write a row for each image and class, or give --class-column none"
+        )
+    return found
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        DataError: it is not, or is a folder or a pipe.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if not path.is_file():
+        raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; a CSV file is needed")
+    return path
+
+
 def read_masks(
     path: Path,
     fmt: str | RleFormat,
     *,
     columns: str | None = None,
     columns_option: str = "--columns",
+    class_column: str | None = None,
     size_columns: str | None = None,
     shape: tuple[int, int] | None = None,
     images: Path | None = None,
@@ -68,17 +111,16 @@ def read_masks(
 
     Args:
         columns: ``ID,RLE``, given by ``columns_option``.
+        class_column: of ``class_columns``; ids are "image/class" then.
         size_columns: ``H,W``.
         images: a folder; an id is the name of a file in it, with or without the suffix.
-        sizes: (height, width) by id where they are known already, as the truth's are; instead of the above.
+        sizes: (height, width) by the image's id where they are known already, as the truth's are; instead of the above.
         unique: refuse an id with several rows instead of uniting them.
 
     Raises:
         DataError: no such file, two sources of sizes, or an id without an image.
         RleError: the file is not what its format says.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     given = [
         name for name, value in (("--shape", shape), ("--size-columns", size_columns), ("--images", images)) if value
     ]
@@ -87,9 +129,10 @@ def read_masks(
     if images:
         sizes = image_sizes(images)
     table = read_csv(
-        path,
+        existing(path),
         fmt,
         columns=column_pair(columns, columns_option),
+        class_column=class_column,
         size_columns=column_pair(size_columns, "--size-columns"),
         shape=shape,
         sizes=sizes,

@@ -48,6 +48,10 @@ class Counts:
     predicted: np.ndarray
     true: np.ndarray
 
+    def take(self, indices: np.ndarray) -> Counts:
+        """Those of the images with these indices."""
+        return Counts(self.intersection[indices], self.predicted[indices], self.true[indices])
+
 
 # --------------------------------------------------------------------------------------------- formulas, by image
 

@@ -45,7 +45,8 @@ from .algebra import (
     votes,
 )
 from .codec import decode, edges_to_text, encode, text_to_edges
-from .csv_files import find_size_columns, read_column_names, read_csv, write_csv
+from .columns import find_class_column, find_size_columns, read_column_names
+from .csv_files import read_csv, write_csv
 from .formats import FORMATS, RleError, RleFormat, get_format
 from .masks import from_edges, to_edges
 from .shapes import (
@@ -61,7 +62,8 @@ from .shapes import (
     remove_small,
     transpose,
 )
-from .table import RleTable
+from .table import RleTable, split_class
+from .unpacking import open_unpacked
 
 __all__ = [
     "FORMATS",
@@ -83,6 +85,7 @@ __all__ = [
     "edges_to_text",
     "encode",
     "fill_holes",
+    "find_class_column",
     "find_size_columns",
     "flip_horizontal",
     "flip_vertical",
@@ -92,9 +95,11 @@ __all__ = [
     "intersections",
     "iou",
     "keep_largest",
+    "open_unpacked",
     "read_column_names",
     "read_csv",
     "remove_small",
+    "split_class",
     "text_to_edges",
     "to_edges",
     "transpose",

@@ -1,6 +1,5 @@
 """CSV files of RLE texts <-> `RleTable`, without pandas: the file's bytes are parsed where they lie."""
 
-import csv
 import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,33 +10,15 @@ import numpy as np
 
 from . import kernels
 from .codec import text_to_edges
+from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
 from .formats import RleError, RleFormat, get_format
 from .masks import pixel_count
-from .table import RleTable
+from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
-
-# Column names in use, in lower case; the first that a header has is taken.
-_ID_NAMES = ("image_id", "imageid", "id", "image", "img", "image_name", "file_name", "filename", "record_id")
-_ID_NAMES += ("imageid_classid", "image_id_class_id")
-_RLE_NAMES = (
-    "rle",
-    "rle_mask",
-    "encodedpixels",
-    "encoded_pixels",
-    "mask",
-    "pixels",
-    "predicted",
-    "prediction",
-)
-_RLE_NAMES += ("segmentation", "annotation")
-_HEIGHT_NAMES = ("height", "image_height", "img_height", "height_pixels", "h")
-_WIDTH_NAMES = ("width", "image_width", "img_width", "width_pixels", "w")
+from .unpacking import open_unpacked
 
 _MISSING = (b"", b"nan", b"NaN")  # an empty field, or what pandas makes of one
-_LONGEST_HEADER = 2**20
 _LONGEST_EMPTY = 64  # only shorter texts are compared with the ways to write an empty mask
-_GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_csv(
@@ -45,6 +26,7 @@ def read_csv(
     fmt: str | RleFormat = "kaggle",
     *,
     columns: tuple[str, str] | None = None,
+    class_column: str | None = None,
     size_columns: tuple[str, str] | None = None,
     shape: tuple[int, int] | None = None,
     sizes: Mapping[str, tuple[int, int]] | None = None,
@@ -52,20 +34,25 @@ def read_csv(
 ) -> RleTable:
     """The masks of a CSV file (also gzipped), one row for each id, in order of first appearance.
 
-    columns: the names of the id and the RLE column; otherwise they are found by their usual names, or are the
-        first two. Other columns are ignored. Ids are strings, whatever they look like.
+    columns: the names of the id and the RLE column; otherwise each is found by its usual names, or is the first
+        that is nothing else. Other columns are ignored. Ids are strings, whatever they look like.
+    class_column: the name of a column of classes (`find_class_column` finds it): an image then has a mask for
+        each of its classes, and a row's id is "image/class", which `split_class` takes apart. A class has no
+        "/" in it. None: classes are ignored.
     size_columns, shape, sizes: where the images' (height, width) come from: columns of the file, one size for
-        all, or a mapping by id (ids that it lacks have no size). Without them, columns with the usual names
-        are used if there are any. Row-major formats need sizes; elsewhere a run's end isn't checked without one.
+        all, or a mapping by the image's id (ids that it lacks have no size). Without them, columns with the usual
+        names are used if there are any. Row-major formats need sizes; elsewhere a run's end isn't checked without
+        one.
     unique: refuse an id that appears twice. Otherwise its rows' masks are united.
 
     An empty field, NaN and the format's own text for it are empty masks. Raises RleError for anything else
     that isn't a valid text, naming file, row (the header is row 1), id, token and reason.
     """
     fmt = get_format(fmt)
-    records = _read_records(Path(path), columns, size_columns, find_sizes=shape is None and sizes is None)
+    find_sizes = shape is None and sizes is None
+    records = _read_records(Path(path), columns, class_column, size_columns, find_sizes)
     if sizes is not None:
-        heights, widths = np.array([sizes.get(id, (0, 0)) for id in records.ids], np.int64).reshape(-1, 2).T
+        heights, widths = np.array([sizes.get(image, (0, 0)) for image in records.images], np.int64).reshape(-1, 2).T
     elif shape is not None:
         pixel_count(shape)
         heights, widths = np.repeat(np.array(shape, np.int64)[:, None], len(records.ids), axis=1)
@@ -76,50 +63,30 @@ def read_csv(
     return _one_row_an_id(records, edges, offsets, heights, widths, unique)
 
 
-def read_column_names(path: str | PathLike, columns: tuple[str, str] | None = None) -> tuple[str, str]:
-    """Names of the id and the RLE column of a CSV file (also gzipped), found as `read_csv` finds them.
-
-    Raises RleError if the file has no header or not these columns.
-    """
-    path = Path(path)
-    with open(path, "rb") as file:
-        packed = file.read(2) == _GZIP_MAGIC
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        head = np.frombuffer(file.read(_LONGEST_HEADER).removeprefix(_BYTE_ORDER_MARK), np.uint8)
-    header, _ = _read_header(path.name, head, 0, head.size)
-    id_column, rle_column = _text_columns(path.name, header, columns)
-    return header[id_column], header[rle_column]
-
-
-def find_size_columns(header: list[str]) -> tuple[str, str] | None:
-    """The columns of heights and widths among a file's column names, if both have one of their usual names."""
-    found = _find(header, _HEIGHT_NAMES, _WIDTH_NAMES)
-    return (header[found[0]], header[found[1]]) if found else None
-
-
 def write_csv(
     path: str | PathLike,
     ids: Iterable[str],
     texts: Iterable[str],
-    columns: tuple[str, str] = ("image_id", "rle"),
+    columns: tuple[str, ...] = ("image_id", "rle"),
     sizes: Iterable[tuple[int, int]] | None = None,
 ) -> None:
     """Write ids and RLE texts as a CSV file (UTF-8, lines ended by a newline, quoted only where needed).
 
+    columns: names for the ids and the texts; or for the images' ids, the classes and the texts, where `ids` are
+        "image/class".
     sizes: each image's (height, width), for two more columns of these names.
-    Raises RleError if there aren't as many texts, or sizes, as ids. The file is written in place: where it must
-    be whole or absent, give a temporary path and rename it.
+    Raises RleError if there aren't as many texts, or sizes, as ids, or if an id lacks a class. The file is written
+    in place: where it must be whole or absent, give a temporary path and rename it.
     """
+    names = (lambda id: (id,)) if len(columns) == 2 else split_class
+    keyed = zip(ids, texts, *([] if sizes is None else [sizes]), strict=True)
+    rows = ((*names(id), text, *(map(str, size[0]) if size else ())) for id, text, *size in keyed)
     with open(path, "w", newline="", encoding="utf-8") as file:
-        names = columns if sizes is None else (*columns, "height", "width")
-        file.write(",".join(map(_quoted, names)) + "\n")
-        rows = zip(ids, texts, strict=True)
+        file.write(",".join(map(_quoted, [*columns, *([] if sizes is None else ["height", "width"])])) + "\n")
         try:
-            if sizes is None:
-                file.writelines(f"{_quoted(id)},{_quoted(text)}\n" for id, text in rows)
-            else:
-                sized = zip(rows, sizes, strict=True)
-                file.writelines(f"{_quoted(id)},{_quoted(text)},{h},{w}\n" for (id, text), (h, w) in sized)
+            file.writelines(",".join(map(_quoted, row)) + "\n" for row in rows)
+        except (RleError, UnicodeError):
+            raise
         except ValueError as error:
             raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
 
@@ -140,11 +107,13 @@ class _Records:
 
     data: uint8, the whole file and 64 bytes more. begins, ends: int64 (N,), where each RLE text lies in it.
     rows: int64 (N,), their numbers as a spreadsheet shows them. heights, widths: int64 (N,), 0 = unknown.
+    images: the images' ids, which `ids` are too unless a class follows.
     """
 
     name: str
     data: np.ndarray
     rows: np.ndarray
+    images: list[str]
     ids: list[str]
     begins: np.ndarray
     ends: np.ndarray
@@ -159,75 +128,38 @@ class _Records:
         return str(self.data[self.begins[record] : self.ends[record]].tobytes(), "utf-8", errors="replace")
 
 
-def _read_records(path: Path, columns, size_columns, find_sizes: bool) -> _Records:
+def _read_records(path: Path, columns, class_column, size_columns, find_sizes: bool) -> _Records:
     """The rows of a file; without `size_columns`, `find_sizes` looks for size columns by their usual names."""
+    name = path.name
     data, size = _load(path)
-    begin = len(_BYTE_ORDER_MARK) if data[:3].tobytes() == _BYTE_ORDER_MARK else 0
-    header, begin = _read_header(path.name, data, begin, size)
-    wanted = _text_columns(path.name, header, columns)
-    if size_columns is not None:
-        wanted += [_index(path.name, header, name) for name in size_columns]
-    elif find_sizes and (found := _find(header, _HEIGHT_NAMES, _WIDTH_NAMES)):
-        wanted += found
+    header, begin = parse_header(name, data[: min(size, LONGEST_HEADER)].tobytes())
+    id_at, *class_at, rle_at = text_columns(name, header, columns, class_column)
+    if size_columns is None and find_sizes:
+        size_columns = find_size_columns(header)
+    size_at = [column_index(name, header, column) for column in size_columns or ()]
 
-    rows, fields = _locate(path.name, data, begin, size, len(header), wanted)
-    ids = _strings(path.name, rows, data, fields[:, 0])
-    if "" in ids:
-        raise RleError(f"{path.name} row {rows[ids.index('')]}: the id is empty")
+    rows, fields = _locate(name, data, begin, size, len(header), [id_at, rle_at, *size_at, *class_at])
+    images = ids = _names(name, rows, data, fields[:, 0], "id")
+    if class_at:
+        ids = _ids_of_classes(name, rows, images, _names(name, rows, data, fields[:, -1], "class"))
     begins, ends = _unquoted(data, *fields[:, 1].T)
     heights, widths = np.zeros((2, len(ids)), np.int64)
-    for side, column in zip((heights, widths), range(2, len(wanted)), strict=False):
-        _read_sides(path.name, rows, data, fields[:, column], side)
-    return _Records(path.name, data, rows, ids, begins, ends, heights, widths)
+    if size_at:
+        for side, column in ((heights, 2), (widths, 3)):
+            _read_sides(name, rows, data, fields[:, column], side)
+    return _Records(name, data, rows, images, ids, begins, ends, heights, widths)
 
 
 def _load(path: Path) -> tuple[np.ndarray, int]:
     """The file's bytes uint8, unpacked if gzipped, with the padding that kernels need; and their number."""
-    with open(path, "rb") as file:
-        packed = file.read(2) == _GZIP_MAGIC
-        file.seek(0)
-        content = gzip.decompress(file.read()) if packed else None
-        size = len(content) if packed else path.stat().st_size
+    with open_unpacked(path) as file:
+        if isinstance(file, gzip.GzipFile):
+            content = file.read()
+            return np.frombuffer(content + bytes(kernels.BLOCK), np.uint8), len(content)
+        size = path.stat().st_size
         data = np.zeros(size + kernels.BLOCK, np.uint8)
-        if packed:
-            data[:size] = np.frombuffer(content, np.uint8)
-        else:
-            file.readinto(memoryview(data)[:size])
+        file.readinto(memoryview(data)[:size])
     return data, size
-
-
-def _read_header(name: str, data: np.ndarray, begin: int, size: int) -> tuple[list[str], int]:
-    """The column names without spaces around them, and where the first data row begins."""
-    raw = data[begin : min(size, begin + _LONGEST_HEADER)].tobytes().partition(b"\n")[0]
-    line = str(raw, "utf-8", errors="replace")
-    try:
-        header = [column.strip() for column in next(csv.reader([line]), [])]
-    except csv.Error:  # a field of more than 128 KiB
-        header = []
-    if len(header) < 2 or header[1].replace(" ", "").isdigit():  # too few columns, or a first row of data
-        raise RleError(f"{name}: the first line must name an id and an RLE column, not {line[:80]!r}")
-    return header, min(begin + len(raw) + 1, size)
-
-
-def _text_columns(name: str, header: list[str], columns: tuple[str, str] | None) -> list[int]:
-    """Where the id and the RLE text are."""
-    if columns is not None:
-        return [_index(name, header, column) for column in columns]
-    return _find(header, _ID_NAMES, _RLE_NAMES) or [0, 1]
-
-
-def _index(name: str, header: list[str], column: str) -> int:
-    if header.count(column) != 1:
-        problem = "several columns" if column in header else "no column"
-        raise RleError(f"{name}: {problem} {column!r}; the columns are {', '.join(header)}")
-    return header.index(column)
-
-
-def _find(header: list[str], *name_lists: tuple[str, ...]) -> list[int]:
-    """One column for each list of names, ignoring case; nothing unless there is one for every list."""
-    lower = [column.lower() for column in header]
-    found = [next((lower.index(name) for name in names if name in lower), None) for names in name_lists]
-    return [] if None in found else found
 
 
 def _locate(name: str, data, begin: int, size: int, width: int, wanted: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -244,6 +176,21 @@ def _locate(name: str, data, begin: int, size: int, width: int, wanted: list[int
         raise RleError(f"{name} row {ragged[0] + 2}: {widths[ragged[0]]} fields, but the header has {width}")
     records = np.flatnonzero(widths)
     return records + 2, fields[records]
+
+
+def _names(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, what: str) -> list[str]:
+    """The texts of a column of names, which are not empty; fields int64 (N, 2)."""
+    names = _strings(name, rows, data, fields)
+    if "" in names:
+        raise RleError(f"{name} row {rows[names.index('')]}: the {what} is empty")
+    return names
+
+
+def _ids_of_classes(name: str, rows: np.ndarray, images: list[str], classes: list[str]) -> list[str]:
+    """The ids "image/class"."""
+    for wrong in (known for known in set(classes) if CLASS_SEPARATOR in known):
+        raise RleError(f"{name} row {rows[classes.index(wrong)]}: the class has a {CLASS_SEPARATOR!r} in it: {wrong!r}")
+    return list(map(CLASS_SEPARATOR.join, zip(images, classes, strict=True)))
 
 
 def _unquoted(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +243,7 @@ def _side(name: str, row: int, text: str) -> int:
 
 
 def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> None:
-    """RleError unless every known size is one that an image can have."""
+    """RleError unless every known size is one that an image can have, and the rows of an image have the same."""
     known = (heights != 0) | (widths != 0)
     wrong = (heights < 1) | (widths < 1) | (heights > kernels.NO_LIMIT // np.maximum(widths, 1))
     for record in np.flatnonzero(known & wrong):
@@ -304,6 +251,11 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
             pixel_count((heights[record], widths[record]))
         except RleError as error:
             raise records.error(record, error) from None
+    group, first = _groups(records.images)
+    other = first[group]
+    for row in np.flatnonzero((heights != heights[other]) | (widths != widths[other])):
+        size, other_size = f"{heights[row]}x{widths[row]}", f"{heights[other[row]]}x{widths[other[row]]}"
+        raise records.error(row, f"the image is {size} here, but {other_size} in row {records.rows[other[row]]}")
 
 
 # ------------------------------------------------------------------------------------------------------ texts
@@ -377,21 +329,21 @@ def _read_text(records: _Records, record: int, heights, widths, fmt: RleFormat) 
 
 
 def _one_row_an_id(records: _Records, edges, offsets, heights, widths, unique: bool) -> RleTable:
-    """Unite the rows of an id, whose sizes must agree."""
-    positions = {id: position for position, id in enumerate(dict.fromkeys(records.ids))}
-    if len(positions) == len(records.ids):
+    """Unite the rows of an id."""
+    group, first = _groups(records.ids)
+    if first.size == group.size:
         return RleTable(records.ids, offsets, edges, heights, widths)
-    group = np.array([positions[id] for id in records.ids], np.int64)
-    first = np.unique(group, return_index=True)[1]
     if unique:
         again = np.flatnonzero(first[group] != np.arange(group.size))[0]
         raise records.error(again, f"the id appears in row {records.rows[first[group[again]]]} already")
-    differ = np.flatnonzero((heights != heights[first][group]) | (widths != widths[first][group]))
-    if differ.size:
-        row, other = differ[0], first[group[differ[0]]]
-        size, other_size = f"{heights[row]}x{widths[row]}", f"{heights[other]}x{widths[other]}"
-        raise records.error(row, f"the image is {size} here, but {other_size} in row {records.rows[other]}")
     rows = np.argsort(group, kind="stable")
     groups = np.concatenate([[0], np.cumsum(np.bincount(group))])
     edges, offsets = kernels.unite_rows(edges, offsets, rows, groups)
-    return RleTable(list(positions), offsets, edges, heights[first], widths[first])
+    return RleTable([records.ids[row] for row in first], offsets, edges, heights[first], widths[first])
+
+
+def _groups(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each name's number in the order of first appearance, int64 (N,), and where each number first appears."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    group = np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+    return group, np.unique(group, return_index=True)[1]

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import kernels
+from .formats import RleError
+
+CLASS_SEPARATOR = "/"  # between an image and a class in a row's id
 
 
 @dataclass(frozen=True)
 class RleTable:
     """N masks, each with an id and, where known, its image's size.
 
-    ids: unique, in order of first appearance.
+    ids: unique, in order of first appearance; "image/class" where images have a mask for each class.
     offsets: int64 (N + 1,); row i's edges are edges[offsets[i]:offsets[i + 1]].
     edges: uint32, see `pipeline.rle`.
     heights, widths: int64 (N,), 0 where the size is unknown.
@@ -38,3 +41,11 @@ class RleTable:
         edges, offsets = kernels.take_rows(self.edges, self.offsets, indices)
         ids = [self.ids[index] for index in indices]
         return RleTable(ids, offsets, edges, self.heights[indices], self.widths[indices])
+
+
+def split_class(row_id: str) -> tuple[str, str]:
+    """The image and the class of an id "image/class". Raises RleError for an id without a class."""
+    image, separator, name = row_id.rpartition(CLASS_SEPARATOR)
+    if not (separator and image and name):
+        raise RleError(f"an id with a class is image{CLASS_SEPARATOR}class, not {row_id!r}")
+    return image, name

@@ -5,7 +5,8 @@ Writes  a CSV in another format, or a folder of PNG masks of 0 and 255
 
     python -m pipeline convert train.csv -o masks --format carvana --shape 1280 1918
 
-Several rows of an id are united.
+Several rows of an id are united. Where a CSV has a column of classes, the masks of each class are in a folder of
+their own, named after it.
 """
 
 from __future__ import annotations
@@ -20,18 +21,31 @@ import typer
 from pipeline.artifacts import whole_or_absent
 from pipeline.command import QuietOption, make_console, run_command
 from pipeline.csv_options import (
+    ClassColumnOption,
     ColumnsOption,
     FormatOption,
     ImagesOption,
     ShapeOption,
     SizeColumnsOption,
+    class_columns,
     column_pair,
     read_masks,
 )
 from pipeline.errors import DataError, some
-from pipeline.rle import RleFormat, RleTable, edges_to_text, get_format, read_column_names, read_csv, write_csv
+from pipeline.rle import (
+    RleFormat,
+    RleTable,
+    edges_to_text,
+    from_edges,
+    get_format,
+    read_column_names,
+    read_csv,
+    split_class,
+    write_csv,
+)
 
 COLUMNS = ("image_id", "rle")
+CLASS_COLUMN = "class"
 
 
 def convert(
@@ -44,6 +58,7 @@ def convert(
         str, typer.Option("--to", metavar="PRESET", help="RLE convention of a CSV that is written.")
     ] = "kaggle",
     columns: ColumnsOption = None,
+    class_column: ClassColumnOption = None,
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
@@ -62,16 +77,16 @@ def convert(
     if output.suffix.lower() not in (".csv", ""):
         raise typer.BadParameter("must be a .csv file, or a folder, whose name has no suffix", param_hint="--output")
     reads, writes = get_format(fmt), get_format(to)
-    names = COLUMNS
     if source.is_dir():
-        table = read_folder(source, threshold)
+        table, names = read_folders(source, threshold)
     else:
         if output.suffix and alike(reads, writes):
             # The texts count pixels alike, whichever way that is: there is nothing to turn, and no size is needed.
             reads, writes = replace(reads, order="F"), replace(writes, order="F")
         sizes = {"size_columns": size_columns, "shape": shape, "images": images}
-        table = read_masks(source, reads, columns=columns, **sizes)
-        names = read_column_names(source, column_pair(columns, "--columns"))
+        (class_name,) = class_columns(class_column, source)
+        table = read_masks(source, reads, columns=columns, class_column=class_name, **sizes)
+        names = read_column_names(source, column_pair(columns, "--columns"), class_name)
     needs_sizes = not output.suffix or with_sizes or writes.order == "C" or writes.style not in ("pairs", "gaps")
     unknown = [table.ids[row] for row in np.flatnonzero(table.heights == 0)]
     if needs_sizes and unknown:
@@ -82,7 +97,7 @@ def convert(
     if output.suffix:
         write_texts(table, output, writes, names, with_sizes)
     else:
-        write_folder(table, output)
+        write_folder(table, output, with_classes=len(names) == 3)
     empty = int((np.diff(table.offsets) == 0).sum())
     make_console(quiet).print(f"convert: {len(table)} masks ({empty} empty) in {output}")
 
@@ -90,6 +105,27 @@ def convert(
 def alike(a: RleFormat, b: RleFormat) -> bool:
     """Whether texts of both formats name runs in the same order of pixels, and by starts, not by all counts."""
     return a.order == b.order and all(fmt.style in ("pairs", "gaps") for fmt in (a, b))
+
+
+def read_folders(folder: Path, threshold: int | None) -> tuple[RleTable, tuple[str, ...]]:
+    """The masks of a folder's images or, if it has none but folders, of those in each of them, a class.
+
+    Returns:
+        The masks and the names of the columns for them.
+    """
+    from pipeline.data.images import list_images
+
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if list_images(folder) or not folders:
+        return read_folder(folder, threshold), COLUMNS
+    tables = [read_folder(each, threshold) for each in folders]
+    table = RleTable(
+        [f"{image_id}/{each.name}" for each, table in zip(folders, tables, strict=True) for image_id in table.ids],
+        np.cumsum([0, *(count for table in tables for count in np.diff(table.offsets))]),
+        *(np.concatenate([getattr(table, part) for table in tables]) for part in ("edges", "heights", "widths")),
+    )
+    by_image = sorted(range(len(table)), key=lambda row: split_class(table.ids[row])[0])
+    return table.take(by_image), (COLUMNS[0], CLASS_COLUMN, COLUMNS[1])
 
 
 def read_folder(folder: Path, threshold: int | None) -> RleTable:
@@ -117,39 +153,44 @@ def read_folder(folder: Path, threshold: int | None) -> RleTable:
     return RleTable(list(files), offsets, np.concatenate(masks), heights, widths)
 
 
-def write_texts(table: RleTable, output: Path, fmt: RleFormat, names: tuple[str, str], with_sizes: bool) -> None:
+def write_texts(table: RleTable, output: Path, fmt: RleFormat, names: tuple[str, ...], with_sizes: bool) -> None:
     """Write a CSV and read it back."""
     sizes = list(zip(table.heights.tolist(), table.widths.tolist(), strict=True))
     texts = [edges_to_text(table[row], size if size[0] else None, fmt) for row, size in enumerate(sizes)]
-    known = {image_id: size for image_id, size in zip(table.ids, sizes, strict=True) if size[0]}
+    id_column, *class_column, rle_column = names
+    images = [split_class(row_id)[0] for row_id in table.ids] if class_column else table.ids
+    known = {image_id: size for image_id, size in zip(images, sizes, strict=True) if size[0]}
     with whole_or_absent(output) as path:
         write_csv(path, table.ids, texts, names, sizes if with_sizes else None)
-        again = read_csv(path, fmt, columns=names, sizes=known or None, unique=True)
+        columns = {"columns": (id_column, rle_column), "class_column": next(iter(class_column), None)}
+        again = read_csv(path, fmt, **columns, sizes=known or None, unique=True)
         if again.ids != table.ids or not np.array_equal(again.edges, table.edges):
             raise RuntimeError(f"{output}: the masks that were read back are not those that were written")
 
 
-def write_folder(table: RleTable, output: Path) -> None:
-    """Write a PNG for each mask, 0 and 255.
+def write_folder(table: RleTable, output: Path, with_classes: bool) -> None:
+    """Write a PNG for each mask, 0 and 255; with classes, into a folder for each.
 
     Raises:
-        DataError: an id cannot be a file's name, or the folder has something in it already.
+        DataError: an id or a class cannot be a file's name, or the folder has something in it already.
     """
     from PIL import Image
 
     from pipeline.data.images import is_plain_id
-    from pipeline.rle import from_edges
 
-    unusable = [repr(image_id) for image_id in table.ids if not is_plain_id(image_id)]
+    names = [split_class(row_id) if with_classes else (row_id,) for row_id in table.ids]
+    unusable = [repr("/".join(parts)) for parts in names if not all(map(is_plain_id, parts))]
     if unusable:
         raise DataError(f"ids with path separators, '..' or control characters cannot be file names: {some(unusable)}")
     if output.exists() and any(output.iterdir()):
         raise DataError(f"{output}: is not empty; name a new folder")
     with whole_or_absent(output) as folder:
         folder.mkdir()
-        for row, image_id in enumerate(table.ids):
+        for row, (image_id, *class_name) in enumerate(names):
             mask = from_edges(table[row], (int(table.heights[row]), int(table.widths[row])))
-            Image.fromarray(255 * mask).save(folder / f"{image_id}.png")
+            inner = folder.joinpath(*class_name)
+            inner.mkdir(exist_ok=True)
+            Image.fromarray(255 * mask).save(inner / f"{image_id}.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Exit status 1 if there is an error. The mistakes that are looked for in readable
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
@@ -32,11 +31,13 @@ import typer
 from pipeline.artifacts import whole_or_absent
 from pipeline.command import make_console, run_command
 from pipeline.csv_options import (
+    ClassColumnOption,
     ColumnsOption,
     FormatOption,
     ImagesOption,
     ShapeOption,
     SizeColumnsOption,
+    class_columns,
     column_pair,
     image_sizes,
 )
@@ -48,6 +49,7 @@ from pipeline.rle import (
     edges_to_text,
     find_size_columns,
     get_format,
+    open_unpacked,
     read_column_names,
     text_to_edges,
     to_edges,
@@ -81,13 +83,14 @@ class Submission:
     """A CSV as it is, right or wrong."""
 
     path: Path
-    columns: tuple[str, str]
+    columns: tuple[str, ...]
+    """Names of the columns of ids, of classes if there is one, and of texts."""
     rows: list[tuple[int, str, str]]
-    """Row number as a spreadsheet shows it, id, text."""
+    """Row number as a spreadsheet shows it, id or "image/class", text."""
     ragged: list[int]
     """Numbers of the rows that have more or fewer fields than the header."""
     sizes: dict[str, Size]
-    """Images' (height, width), where the file has them."""
+    """(height, width) by id, where the file has them."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def lint(
     ] = None,
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
+    class_column: ClassColumnOption = None,
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
@@ -134,16 +138,17 @@ def lint(
     """
     rle_format = get_format(fmt)
     in_columns = column_pair(size_columns, "--size-columns")
-    read = read_submission(submission, column_pair(columns, "--columns"), in_columns)
-    expected = read_submission(sample, None, in_columns) if sample else None
+    class_name, *class_of_sample = class_columns(class_column, submission, *([sample] if sample else []))
+    read = read_submission(submission, column_pair(columns, "--columns"), class_name, in_columns)
+    expected = read_submission(sample, None, class_of_sample[0], in_columns) if sample else None
     sizes = find_sizes(read, expected, shape, images)
     diagnosis = diagnose(read, expected, sizes, rle_format)
     console = make_console(quiet=as_json)
     show(diagnosis.findings, submission, len(read.rows), console.print)
     errors = any(finding.severity == "error" for finding in diagnosis.findings)
     if fix is not None:
-        write_fixed(fix, read, expected, sizes, rle_format, diagnosis)
-        left = diagnose(read_submission(fix, None, None), expected, sizes, rle_format).findings
+        fixed_columns = write_fixed(fix, read, expected, sizes, rle_format, diagnosis)
+        left = diagnose(read_submission(fix, *fixed_columns, None), expected, sizes, rle_format).findings
         console.print(f"fixed: {fix}")
         show(left, fix, len(expected.rows if expected else read.rows), console.print)
         errors = any(finding.severity == "error" for finding in left)
@@ -166,20 +171,20 @@ def show(findings: list[Finding], path: Path, rows: int, say: Callable[[str], No
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def read_submission(path: Path, columns: tuple[str, str] | None, size_columns: tuple[str, str] | None) -> Submission:
+def read_submission(
+    path: Path, columns: tuple[str, str] | None, class_column: str | None, size_columns: tuple[str, str] | None
+) -> Submission:
     """A CSV file, also gzipped, as leniently as can be.
 
     Raises:
-        DataError: no such file, or not text.
+        DataError: it is not text.
         RleError: no header, or not these columns.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    names = read_column_names(path, columns)
-    content = path.read_bytes()
+    names = read_column_names(path, columns, class_column)
     try:
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+        with open_unpacked(path) as file:
+            text = file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""))
@@ -193,17 +198,21 @@ def read_submission(path: Path, columns: tuple[str, str] | None, size_columns: t
             found.ragged.extend([number] * bool(fields))
             continue
         field = dict(zip(header, fields, strict=True))
-        found.rows.append((number, field[names[0]], field[names[1]].strip(" ")))
+        row_id = "/".join(field[name] for name in names[:-1])
+        found.rows.append((number, row_id, field[names[-1]].strip(" ")))
         size = [field[side] for side in sides]
         if size and all(side.isascii() and side.isdigit() for side in size):
-            found.sizes[field[names[0]]] = (int(size[0]), int(size[1]))
+            found.sizes[row_id] = (int(size[0]), int(size[1]))
     return found
 
 
 def find_sizes(read: Submission, sample: Submission | None, shape: Size | None, images: Path | None) -> SizeOf:
-    """What tells an image's (height, width) by its id, or None for an unknown one."""
+    """What tells a row's (height, width) by its id, or None for an unknown one."""
     if shape:
         return lambda _: shape
+    if images and len(read.columns) == 3:
+        known = image_sizes(images)
+        return lambda row_id: known.get(row_id.rpartition("/")[0])
     if images:
         return image_sizes(images).get
     return (read.sizes | (sample.sizes if sample else {})).get
@@ -373,8 +382,11 @@ def write_fixed(
     size_of: SizeOf,
     fmt: RleFormat,
     diagnosis: Diagnosis,
-) -> None:
+) -> tuple[tuple[str, str], str | None]:
     """Write the submission with everything put right that needs no decision.
+
+    Returns:
+        The names of its columns of ids and texts, and of classes.
 
     Raises:
         DataError: something needs one: different rows of one id, or a text that cannot be read.
@@ -391,6 +403,7 @@ def write_fixed(
     columns = sample.columns if sample else read.columns
     with whole_or_absent(output) as path:
         write_csv(path, ids, [texts.get(image_id, fmt.empty) for image_id in ids], columns)
+    return (columns[0], columns[-1]), columns[1] if len(columns) == 3 else None
 
 
 def fix_text(text: str, size: Size | None, fmt: RleFormat, diagnosis: Diagnosis) -> str:

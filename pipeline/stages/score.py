@@ -1,8 +1,10 @@
 """Score a submission CSV against a CSV of true masks.
 
-Reads   two CSVs of id and RLE, or three; the truth may have height and width columns
-Writes  the scores on stdout; with --json one object: metric, score, n, ci95, metrics, and compare if asked for
-        --per-image FILE   id, scores, intersection, predicted and true area in pixels; the worst image first
+Reads   two CSVs of id and RLE, or three; the truth may have height and width columns. Where they have a column
+        of classes, an image has a row for each of its classes, and scores are means over all rows
+Writes  the scores on stdout; with --json one object: metric, score, n (rows), ci95, metrics; with classes also
+        images (their number) and classes (name: metrics); and compare if asked for
+        --per-image FILE   id, scores, intersection, predicted and true area in pixels; the worst row first
 
     python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --json
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +27,7 @@ from pipeline.command import make_console, run_command
 from pipeline.csv_options import (
     BetaOption,
     BothEmptyOption,
+    ClassColumnOption,
     ColumnsOption,
     FormatOption,
     ImagesOption,
@@ -32,11 +35,12 @@ from pipeline.csv_options import (
     ShapeOption,
     SizeColumnsOption,
     align,
+    class_columns,
     read_masks,
 )
 from pipeline.errors import DataError
 from pipeline.metrics import BETA, Counts, compare, dice, interval, iou, metrics_by_name, score_all
-from pipeline.rle import RleTable, areas, intersections
+from pipeline.rle import RleTable, areas, intersections, split_class
 
 WORST = 3  # images that the text names
 
@@ -52,6 +56,7 @@ def score(
         str | None, typer.Option("--truth-format", metavar="PRESET", help="RLE convention of the truth, if another.")
     ] = None,
     columns: ColumnsOption = None,
+    class_column: ClassColumnOption = None,
     truth_columns: Annotated[
         str | None, typer.Option("--truth-columns", metavar="ID,RLE", help="The truth's columns.")
     ] = None,
@@ -75,53 +80,89 @@ def score(
     Example:
       python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --metric iou --compare other.csv
     """
+    files = [submission] if other is None else [submission, other]
+    class_of_truth, *class_of = class_columns(class_column, truth, *files)
     true = read_masks(
         truth,
         truth_format or fmt,
         columns=truth_columns,
         columns_option="--truth-columns",
+        class_column=class_of_truth,
         size_columns=size_columns,
         shape=shape,
         images=images,
     )
     if not true.ids:
         raise DataError(f"{truth}: has no rows")
-    sizes = {i: (int(h), int(w)) for i, h, w in zip(true.ids, true.heights, true.widths, strict=True) if h}
+    rows = Rows.of(true, class_of_truth)
+    sizes = {i: (int(h), int(w)) for i, h, w in zip(rows.images, true.heights, true.widths, strict=True) if h}
+    counts = []
+    for path, name in zip(files, class_of, strict=True):
+        predicted = read_masks(path, fmt, columns=columns, class_column=name, sizes=sizes or None, unique=True)
+        counts.append(count_pixels(predicted, true, path, truth))
 
-    def count(path: Path) -> Counts:
-        predicted = read_masks(path, fmt, columns=columns, sizes=sizes or None, unique=True)
-        return count_pixels(predicted, true, path, truth)
-
-    counts = count(submission)
     rule = float(both_empty)
-    headline = metrics_by_name(beta)[metric]
-    metrics = score_all(counts, rule, beta)
-    result: dict[str, Any] = {
-        "metric": metric,
-        "score": metrics[metric],
-        "n": len(true),
-        "ci95": interval(headline, counts, rule, seed=seed),
-        "metrics": metrics,
-    }
-    if other is not None:
-        result["compare"] = asdict(compare(headline, counts, count(other), rule, seed=seed))
-
-    values = headline.formula(counts, rule)
+    result = evaluate(rows, counts, metric, rule, beta, seed)
+    values = metrics_by_name(beta)[metric].formula(counts[0], rule)
     worst = np.argsort(values, kind="stable")  # NaN last
     if per_image is not None:
-        scores = {"dice": dice(counts, rule), "iou": iou(counts, rule)}
-        if not headline.pooled:
-            scores[metric] = values
-        write_images(per_image, true.ids, scores, counts, worst)
+        write_rows(per_image, rows, counts[0], metric, rule, beta, worst)
     if as_json:
         print(json.dumps(_nan_as_none(result), allow_nan=False))
         return
     console = make_console(quiet=False)
-    console.print(f"{submission.name}: {len(true)} images")
+    console.print(f"{submission.name}: {rows}")
     print_scores(result, console)
     console.print("worst: " + ", ".join(f"{true.ids[row]} {values[row]:.4f}" for row in worst[:WORST]))
     if other is not None:
-        print_comparison(result["compare"], other, console)
+        print_comparison(result["compare"], other, rows, console)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of the truth are."""
+
+    images: list[str]
+    """Each row's image."""
+    classes: list[str] | None
+    """Each row's class; None: a row is an image."""
+
+    @classmethod
+    def of(cls, true: RleTable, class_column: str | None) -> Rows:
+        if class_column is None:
+            return cls(true.ids, None)
+        return cls(*map(list, zip(*map(split_class, true.ids), strict=True)))
+
+    def __str__(self) -> str:
+        if self.classes is None:
+            return f"{len(self.images)} images"
+        return f"{len(self.images)} rows of {len(set(self.images))} images and {len(set(self.classes))} classes"
+
+
+def evaluate(rows: Rows, counts: list[Counts], metric: str, rule: float, beta: float, seed: int) -> dict[str, Any]:
+    """All that is said about a submission, as --json prints it.
+
+    Args:
+        counts: the submission's and, to compare, another one's; of every row.
+        rule: what a row is worth where both masks are empty.
+    """
+    headline = metrics_by_name(beta)[metric]
+    groups = None if rows.classes is None else np.unique(rows.images, return_inverse=True)[1]
+    metrics = score_all(counts[0], rule, beta)
+    result = {
+        "metric": metric,
+        "score": metrics[metric],
+        "n": len(rows.images),
+        "ci95": interval(headline, counts[0], rule, seed=seed, groups=groups),
+        "metrics": metrics,
+    }
+    if rows.classes is not None:
+        result["images"] = len(set(rows.images))
+        of_class = {name: np.flatnonzero(np.array(rows.classes) == name) for name in dict.fromkeys(rows.classes)}
+        result["classes"] = {name: score_all(counts[0].take(of), rule, beta) for name, of in of_class.items()}
+    if len(counts) > 1:
+        result["compare"] = asdict(compare(headline, *counts, rule, seed=seed, groups=groups))
+    return result
 
 
 def count_pixels(predicted: RleTable, true: RleTable, submission: Path, truth: Path) -> Counts:
@@ -134,35 +175,49 @@ def count_pixels(predicted: RleTable, true: RleTable, submission: Path, truth: P
     return Counts(intersections(aligned, true), areas(aligned), areas(true))
 
 
-def write_images(path: Path, ids: list[str], scores: dict[str, np.ndarray], counts: Counts, order: np.ndarray) -> None:
-    """Write a CSV of a row for each image.
+def write_rows(
+    path: Path, rows: Rows, counts: Counts, metric: str, rule: float, beta: float, order: np.ndarray
+) -> None:
+    """Write a CSV of dice, iou, a third metric and the counts of each image, or each class of it.
 
     Args:
-        scores: float (N,) by name; NaN, an image that is left out, becomes an empty field.
-        order: int (N,), the images' rows.
+        metric: has a column too, unless it has no values for single rows.
+        rule: what a row is worth where both masks are empty; NaN, it is left out, becomes an empty field.
+        order: int (N,), the rows.
     """
-    columns = [*scores.values(), counts.intersection, counts.predicted, counts.true]
+    headline = metrics_by_name(beta)[metric]
+    columns = {"id": rows.images} | ({} if rows.classes is None else {"class": rows.classes})
+    columns |= {"dice": dice(counts, rule), "iou": iou(counts, rule)}
+    columns |= {} if headline.pooled else {metric: headline.formula(counts, rule)}
+    columns |= {"intersection": counts.intersection, "predicted": counts.predicted, "true": counts.true}
+    lists = [np.asarray(column, object)[order].tolist() for column in columns.values()]
     with whole_or_absent(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", *scores, "intersection", "predicted", "true"])
-        for row in order:
-            writer.writerow([ids[row], *map(_nan_as_none, (column[row].item() for column in columns))])
+        writer.writerow(columns)
+        writer.writerows(map(_nan_as_none, zip(*lists, strict=True)))
 
 
 def print_scores(result: dict[str, Any], console: Console) -> None:
-    """A line for each metric, the headline's with its interval."""
+    """A line for each metric, the headline's with its interval; and one for each class."""
     for name, value in result["metrics"].items():
         low, high = result["ci95"]
         note = f"   95% interval {low:.6f} to {high:.6f}" if name == result["metric"] else ""
         console.print(f"  {name:<12} {value:.6f}{note}")
+    classes = result.get("classes", {})
+    width = max(map(len, ("class", *classes)))
+    if classes:
+        console.print(f"{'class':<{width}}" + "".join(f"{name:>13}" for name in result["metrics"]))
+    for name, metrics in classes.items():
+        console.print(f"{name:<{width}}" + "".join(f"{value:>13.6f}" for value in metrics.values()))
 
 
-def print_comparison(comparison: dict[str, Any], other: Path, console: Console) -> None:
+def print_comparison(comparison: dict[str, Any], other: Path, rows: Rows, console: Console) -> None:
     """The difference to another submission, and on how many images it is one."""
     low, high = comparison["ci95"]
     console.print(f"against {other.name} ({comparison['score']:.6f}):")
     console.print(f"  difference   {comparison['difference']:+.6f}   95% interval {low:+.6f} to {high:+.6f}")
-    console.print("  images       " + ", ".join(f"{comparison[k]:.1%} {k}" for k in ("better", "worse", "equal")))
+    what = "images" if rows.classes is None else "rows"
+    console.print(f"  {what:<12} " + ", ".join(f"{comparison[k]:.1%} {k}" for k in ("better", "worse", "equal")))
 
 
 def _nan_as_none(value: Any) -> Any:

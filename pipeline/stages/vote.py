@@ -1,6 +1,6 @@
 """Blend finished submissions: every pixel by majority or by weights.
 
-Reads   CSVs of id and RLE with the same ids
+Reads   CSVs of id and RLE with the same ids, and the same classes where they have a column of them
 Writes  one such CSV, in the order and with the column names of the first
 
     python -m pipeline vote a.csv b.csv c.csv -o blend.csv
@@ -19,7 +19,15 @@ import typer
 
 from pipeline.artifacts import whole_or_absent
 from pipeline.command import QuietOption, make_console, run_command
-from pipeline.csv_options import ColumnsOption, FormatOption, align, column_pair, read_masks
+from pipeline.csv_options import (
+    ClassColumnOption,
+    ColumnsOption,
+    FormatOption,
+    align,
+    class_columns,
+    column_pair,
+    read_masks,
+)
 from pipeline.errors import DataError
 from pipeline.rle import (
     RleTable,
@@ -44,6 +52,7 @@ def vote(
     min_area: Annotated[int, typer.Option(min=0, help="Masks of fewer pixels than this become empty.")] = 0,
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
+    class_column: ClassColumnOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Blend finished submissions: every pixel by majority or by weights.
@@ -63,15 +72,20 @@ def vote(
         raise DataError(f"--format {fmt}: vote reads starts and lengths; `convert` turns COCO's counts into them")
     # Runs are compared in the order in which the files number pixels, whichever it is.
     in_file_order = replace(rle_format, order="F")
-    tables = [read_masks(path, in_file_order, columns=columns, unique=True) for path in files]
+    class_of = class_columns(class_column, *files)
+    tables = [
+        read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
+        for path, name in zip(files, class_of, strict=True)
+    ]
     first = tables[0]
     aligned = [align(table, first.ids, path, files[0]) for table, path in zip(tables, files, strict=True)]
     voted = votes(aligned, shares)
     masks = [voted[row] if pixels >= min_area else voted[row][:0] for row, pixels in enumerate(areas(voted))]
+    names = read_column_names(files[0], column_pair(columns, "--columns"), class_of[0])
     with whole_or_absent(output) as path:
-        texts = [edges_to_text(mask, None, in_file_order) for mask in masks]
-        write_csv(path, first.ids, texts, read_column_names(files[0], column_pair(columns, "--columns")))
-        check_written(read_csv(path, in_file_order, columns=column_pair(columns, "--columns")), masks)
+        write_csv(path, first.ids, [edges_to_text(mask, None, in_file_order) for mask in masks], names)
+        again = read_csv(path, in_file_order, columns=(names[0], names[-1]), class_column=class_of[0])
+        check_written(again, masks)
     changed = sum(not np.array_equal(mask, first[row]) for row, mask in enumerate(masks))
     empty = sum(mask.size == 0 for mask in masks)
     console.print(

@@ -264,3 +264,110 @@ def test_column_names_are_found_as_the_reader_finds_them(tmp_path, pack):
     assert rle.read_column_names(path, ("ImageId", "height")) == ("ImageId", "height")
     with pytest.raises(rle.RleError, match="no column 'id'"):
         rle.read_column_names(path, ("id", "height"))
+
+
+WITH_CLASSES = "id,class,segmentation\nu1,large,1 3\nu1,small,\nu2,small,5 2\nu2,large,9 1\nu1,large,7 1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WITH_CLASSES,
+        WITH_CLASSES.replace("id,class,segmentation", "ImageId,ClassId,EncodedPixels").replace("\n", "\r\n"),
+        WITH_CLASSES.replace("id,class,segmentation", "key,label,runs"),
+        WITH_CLASSES.replace("large", '"large"'),
+        "".join(",".join([text, "x", name, key]) + "\n" for key, name, text in csv.reader(WITH_CLASSES.splitlines())),
+    ],
+)
+def test_an_image_has_a_mask_for_each_class(tmp_path, content):
+    path = write(tmp_path, content)
+    name = rle.find_class_column(path)
+    table = rle.read_csv(path, class_column=name, sizes={"u1": (2, 5), "u2": (5, 2)})
+    assert masks(table) == {"u1/large": [0, 3, 6, 7], "u1/small": [], "u2/small": [4, 6], "u2/large": [8, 9]}
+    assert table.heights.tolist() == [2, 2, 5, 5]
+    assert masks(rle.read_csv(path)) == {"u1": [0, 3, 6, 7], "u2": [4, 6, 8, 9]}  # classes ignored
+    columns = rle.read_column_names(path, class_column=name)
+    texts = [rle.edges_to_text(edges, None) for edges in table]
+    rle.write_csv(tmp_path / "again.csv", table.ids, texts, columns, sizes=[(2, 5), (2, 5), (5, 2), (5, 2)])
+    lines = (tmp_path / "again.csv").read_text().splitlines()
+    assert lines[0] == ",".join([*columns, "height", "width"])
+    assert lines[1:3] == ["u1,large,1 3 7 1,2,5", "u1,small,,2,5"]
+    again = rle.read_csv(tmp_path / "again.csv", class_column=name)
+    assert masks(again) == masks(table)
+    assert again.widths.tolist() == [5, 5, 2, 2]
+
+
+def test_the_column_of_classes_has_a_usual_name_or_the_one_given(tmp_path):
+    path = write(tmp_path, "id,organ,Class_ID,rle\na,1,x,\n")
+    assert rle.find_class_column(path) == "Class_ID"
+    assert rle.find_class_column(path, "organ") == "organ"
+    assert rle.find_class_column(path, "other") == "Class_ID"
+    assert rle.find_class_column(write(tmp_path, PLAIN)) is None
+
+
+@given(
+    rows=st.dictionaries(
+        st.tuples(st.text(st.characters(codec="utf-8"), min_size=1), st.text("ab1é ,\"'", min_size=1)),
+        st.booleans(),
+    )
+)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+def test_any_image_and_any_class_without_a_slash_survive(tmp_path_factory, rows):
+    """An image's id may have slashes in it: the last one begins the class."""
+    path = tmp_path_factory.mktemp("csv") / "classes.csv"
+    ids = [f"{image}/{name}" for image, name in rows]
+    rle.write_csv(path, ids, ["1 2" if full else "" for full in rows.values()], ("id", "class", "rle"))
+    table = rle.read_csv(path, class_column="class")
+    assert table.ids == ids
+    assert [rle.split_class(row_id) for row_id in table.ids] == list(rows)
+    assert (rle.areas(table) == [2 * full for full in rows.values()]).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,class,rle\na,x,1 1\na,,1 1\n", "train.csv row 3: the class is empty"),
+        ("id,class,rle\n\na,x/y,1 1\n", "train.csv row 3: the class has a '/' in it: 'x/y'"),
+        ("id,class,rle\na,x,1 1\n,x,1 1\n", "train.csv row 3: the id is empty"),
+        ("id,class,rle\na,x,1 1 1\n", "train.csv row 2 (id a/x): token 3 '1': a start without a length "
+         "(odd number of tokens)"),
+        ("id,class,rle,h,w\na,x,1 1,8,9\na,y,1 1,9,8\n",
+         "train.csv row 3 (id a/y): the image is 9x8 here, but 8x9 in row 2"),
+        ("id,rle\na,1 1\n", "train.csv: no column 'class'; the columns are id, rle"),
+        ("id,class,class,rle\na,x,y,1 1\n",
+         "train.csv: several columns 'class'; the columns are id, class, class, rle"),
+        ("id,class\na,x\n", "train.csv: no columns for ids and RLE texts; the columns are id, class"),
+    ],
+)  # fmt: skip
+def test_faults_of_classes(tmp_path, content, message):
+    with pytest.raises(rle.RleError) as error:
+        rle.read_csv(write(tmp_path, content), class_column="class")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("row_id", ["a", "/a", "a/", "/", ""])
+def test_an_id_without_a_class_has_no_three_columns(tmp_path, row_id):
+    with pytest.raises(rle.RleError, match=re.escape(f"an id with a class is image/class, not {row_id!r}")):
+        rle.write_csv(tmp_path / "x.csv", [row_id], [""], ("id", "class", "rle"))
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("height,width,image_id,text", ("image_id", "text")),
+        ("name,height,width,rle", ("name", "rle")),
+        ("first,h,w,second", ("first", "second")),
+        ("mask,img", ("img", "mask")),
+    ],
+)
+def test_columns_of_sizes_are_never_taken_for_ids_or_texts(tmp_path, header, columns):
+    assert rle.read_column_names(write(tmp_path, header + "\n")) == columns
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed[:20] + b"\0\xff" * 9])
+def test_a_damaged_gzip_file_is_an_error(tmp_path, damage):
+    rng = np.random.default_rng(0)
+    content = "id,rle\n" + "".join(f"{row},{rng.integers(1, 99)} 1\n" for row in range(3000))
+    path = write(tmp_path, damage(gzip.compress(content.encode())), "train.csv.gz")
+    with pytest.raises(rle.RleError, match=r"train\.csv\.gz: a damaged gzip file: "):
+        rle.read_csv(path)

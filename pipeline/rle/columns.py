@@ -1,0 +1,109 @@
+"""Which columns of a CSV file hold ids, classes, RLE texts and sizes: by name, or by the names in use."""
+
+import csv
+from os import PathLike
+from pathlib import Path
+
+from .formats import RleError
+from .unpacking import open_unpacked
+
+# Column names in use, in lower case; the first that a header has is taken.
+_ID_NAMES = ("image_id", "imageid", "id", "image", "img", "image_name", "file_name", "filename", "record_id")
+_ID_NAMES += ("imageid_classid", "image_id_class_id")
+_RLE_NAMES = ("rle", "rle_mask", "encodedpixels", "encoded_pixels", "mask", "pixels", "predicted", "prediction")
+_RLE_NAMES += ("segmentation", "annotation")
+_CLASS_NAMES = ("class", "class_id", "classid", "category", "category_id", "label")
+_HEIGHT_NAMES = ("height", "image_height", "img_height", "height_pixels", "h")
+_WIDTH_NAMES = ("width", "image_width", "img_width", "width_pixels", "w")
+
+LONGEST_HEADER = 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_column_names(
+    path: str | PathLike, columns: tuple[str, str] | None = None, class_column: str | None = None
+) -> tuple[str, ...]:
+    """Names of the columns of ids, of classes if one is given, and of RLE texts, found as `read_csv` finds them.
+
+    Raises RleError if the file has no header or not these columns.
+    """
+    header = _read_header(Path(path))
+    return tuple(header[at] for at in text_columns(Path(path).name, header, columns, class_column))
+
+
+def find_class_column(path: str | PathLike, name: str | None = None) -> str | None:
+    """The column of classes of a CSV file: the one of this name, or else of a usual name; None without either.
+
+    Raises RleError if the file has no header.
+    """
+    header = _read_header(Path(path))
+    if name in header:
+        return name
+    found = _find(header, _CLASS_NAMES)
+    return None if found is None else header[found]
+
+
+def find_size_columns(header: list[str]) -> tuple[str, str] | None:
+    """The columns of heights and widths among a file's column names, if both have one of their usual names."""
+    height, width = _find(header, _HEIGHT_NAMES), _find(header, _WIDTH_NAMES)
+    return None if height is None or width is None else (header[height], header[width])
+
+
+def text_columns(
+    name: str, header: list[str], columns: tuple[str, str] | None, class_column: str | None
+) -> tuple[int, ...]:
+    """Where the ids, the classes if their column is given, and the RLE texts of the file `name` are.
+
+    columns: the names of the id and the RLE column; otherwise each is found by its usual names, or is the first
+        that is nothing else.
+    Raises RleError if a column is missing, or if there are several of its name.
+    """
+    if columns is None:
+        columns = _usual_columns(name, header, class_column)
+    names = columns if class_column is None else (columns[0], class_column, columns[1])
+    return tuple(column_index(name, header, column) for column in names)
+
+
+def column_index(name: str, header: list[str], column: str) -> int:
+    """Where the one column of that name is. Raises RleError if there is none, or several."""
+    if header.count(column) != 1:
+        problem = "several columns" if column in header else "no column"
+        raise RleError(f"{name}: {problem} {column!r}; the columns are {', '.join(header)}")
+    return header.index(column)
+
+
+def parse_header(name: str, head: bytes) -> tuple[list[str], int]:
+    """The column names without spaces around them, and where the line after them begins; `head` begins the file."""
+    raw = head.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")[0]
+    line = str(raw, "utf-8", errors="replace")
+    try:
+        header = [column.strip() for column in next(csv.reader([line]), [])]
+    except csv.Error:  # a field of more than 128 KiB
+        header = []
+    if len(header) < 2 or header[1].replace(" ", "").isdigit():  # too few columns, or a first row of data
+        raise RleError(f"{name}: the first line must name an id and an RLE column, not {line[:80]!r}")
+    return header, head.find(b"\n") + 1 or len(head)
+
+
+def _read_header(path: Path) -> list[str]:
+    """The column names of a CSV file, also gzipped."""
+    with open_unpacked(path) as file:
+        return parse_header(path.name, file.readline(LONGEST_HEADER))[0]
+
+
+def _usual_columns(name: str, header: list[str], class_column: str | None) -> tuple[str, str]:
+    """The id and the RLE column by their usual names, or the first that are nothing else."""
+    others = {class_column, *(find_size_columns(header) or ())}
+    places = [_find(header, names) for names in (_ID_NAMES, _RLE_NAMES)]
+    left = [at for at, column in enumerate(header) if column not in others and at not in places]
+    left.sort(key=lambda at: header[at].lower() in _CLASS_NAMES)  # of classes that are ignored
+    if places.count(None) > len(left):
+        raise RleError(f"{name}: no columns for ids and RLE texts; the columns are {', '.join(header)}")
+    id_at, rle_at = (left.pop(0) if at is None else at for at in places)
+    return header[id_at], header[rle_at]
+
+
+def _find(header: list[str], names: tuple[str, ...]) -> int | None:
+    """Where the first of these names is, ignoring case."""
+    lower = [column.lower() for column in header]
+    return next((lower.index(name) for name in names if name in lower), None)
