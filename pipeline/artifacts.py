@@ -153,6 +153,9 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
     A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place. One
     process at a time may write an artifact.
+
+    Raises:
+        DataError: a file would replace a folder or a device.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in path.parent.glob(f".{path.name}.????????"):
@@ -168,6 +171,8 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
     """Rename ``new`` to ``path``; a folder cannot be replaced by a rename, so the old one steps aside first."""
+    if new.is_file() and path.exists() and not path.is_file():
+        raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; a file is to be written there")
     if not path.is_dir():
         os.replace(new, path)
         return

@@ -187,3 +187,19 @@ def test_a_file_that_cannot_grow_is_one_clear_error(tmp_path, write_experiment, 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: File too large\n"
     assert [path.name for path in (tmp_path / "kfold" / "tiny").iterdir()] == ["experiment.yaml"]
+
+
+def test_a_file_never_replaces_a_folder_or_a_device(tmp_path):
+    folder = tmp_path / "results"
+    write_folder(folder, "precious")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, kind in ((folder, "a folder"), (pipe, "no plain file")):
+        with (
+            pytest.raises(DataError, match=f"{path}: is {kind}; a file is to be written"),
+            whole_or_absent(path) as new,
+        ):
+            write_file(new, "scores")
+    assert content_of(folder) == "precious"
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [pipe, folder]
