@@ -11,7 +11,7 @@ import typer
 
 from pipeline.errors import DataError, some
 from pipeline.metrics import METRICS
-from pipeline.rle import RleFormat, RleTable, find_class_column, read_csv
+from pipeline.rle import RleFormat, RleTable, SizeNeededError, find_class_column, read_csv
 
 FormatOption = Annotated[
     str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
@@ -43,7 +43,9 @@ BothEmptyOption = Annotated[
     Literal["1", "0", "nan"],
     typer.Option("--both-empty", help="An image's score where prediction and truth are empty; nan leaves it out."),
 ]
-BetaOption = Annotated[float, typer.Option("--beta", min=0, help="Of fbeta: recall's weight beside precision's.")]
+BetaOption = Annotated[
+    float, typer.Option("--beta", min=0, max=1000, help="Of fbeta: recall's weight beside precision's.")
+]
 
 
 def column_pair(text: str | None, option: str) -> tuple[str, str] | None:
@@ -118,7 +120,7 @@ def read_masks(
         unique: refuse an id with several rows instead of uniting them.
 
     Raises:
-        DataError: no such file, two sources of sizes, or an id without an image.
+        DataError: no such file, two sources of sizes or none where one is needed, or an id without an image.
         RleError: the file is not what its format says.
     """
     given = [
@@ -128,16 +130,19 @@ def read_masks(
         raise DataError(f"sizes can come from one place only, not from {' and '.join(given)}")
     if images:
         sizes = image_sizes(images)
-    table = read_csv(
-        existing(path),
-        fmt,
-        columns=column_pair(columns, columns_option),
-        class_column=class_column,
-        size_columns=column_pair(size_columns, "--size-columns"),
-        shape=shape,
-        sizes=sizes,
-        unique=unique,
-    )
+    try:
+        table = read_csv(
+            existing(path),
+            fmt,
+            columns=column_pair(columns, columns_option),
+            class_column=class_column,
+            size_columns=column_pair(size_columns, "--size-columns"),
+            shape=shape,
+            sizes=sizes,
+            unique=unique,
+        )
+    except SizeNeededError as error:
+        raise DataError(f"{error}: give --shape, --size-columns or --images") from None
     if images and (unknown := [table.ids[row] for row in np.flatnonzero(table.heights == 0)]):
         raise DataError(f"{path}: {len(unknown)} ids have no image in {images}: {some(unknown)}")
     return table
@@ -165,14 +170,20 @@ def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTa
     """
     if table.ids == ids:
         return table
-    row_of = {image_id: row for row, image_id in enumerate(table.ids)}
+    row_of = {row_id: row for row, row_id in enumerate(table.ids)}
     known = set(ids)
-    missing = [image_id for image_id in ids if image_id not in row_of]
-    extra = [image_id for image_id in table.ids if image_id not in known]
+    missing = [row_id for row_id in ids if row_id not in row_of]
+    extra = [row_id for row_id in table.ids if row_id not in known]
+    problems = []
     if missing:
-        raise DataError(
-            f"{path}: {len(missing)} of the {len(ids)} ids of {reference.name} are missing: {some(missing)}"
-        )
+        problems.append(f"{len(missing)} of the {len(ids)} ids of {reference.name} are missing: {_some_ids(missing)}")
     if extra:
-        raise DataError(f"{path}: {len(extra)} ids are not in {reference.name}: {some(extra)}")
-    return table.take(np.array([row_of[image_id] for image_id in ids], np.int64))
+        problems.append(f"{len(extra)} ids are not in {reference.name}: {_some_ids(extra)}")
+    if problems:
+        raise DataError(f"{path}: {'; '.join(problems)}")
+    return table.take(np.array([row_of[row_id] for row_id in ids], np.int64))
+
+
+def _some_ids(ids: list[str]) -> str:
+    """An excerpt; with quotes where an id has spaces around it, which nobody would see."""
+    return some([row_id if row_id == row_id.strip() else repr(row_id) for row_id in ids])

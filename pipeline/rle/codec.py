@@ -7,7 +7,7 @@ refuses, and words the message.
 import numpy as np
 
 from . import kernels
-from .formats import RleError, RleFormat, get_format
+from .formats import RleError, RleFormat, SizeNeededError, get_format
 from .masks import check_edges, fill, pixel_count, row_edges, to_edges
 
 _PADDING = bytes(kernels.BLOCK)
@@ -60,7 +60,7 @@ def _pixels_for(fmt: RleFormat, shape, needed: bool) -> int:
     if shape is not None:
         return pixel_count(shape)
     if needed:
-        raise RleError(f"format {fmt.name} needs the image's shape (height, width)")
+        raise SizeNeededError(f"format {fmt.name} needs the image's shape (height, width)")
     return kernels.NO_LIMIT
 
 

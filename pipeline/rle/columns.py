@@ -2,7 +2,6 @@
 
 import csv
 from os import PathLike
-from pathlib import Path
 
 from .formats import RleError
 from .unpacking import open_unpacked
@@ -27,8 +26,8 @@ def read_column_names(
 
     Raises RleError if the file has no header or not these columns.
     """
-    header = _read_header(Path(path))
-    return tuple(header[at] for at in text_columns(Path(path).name, header, columns, class_column))
+    header = _read_header(path)
+    return tuple(header[at] for at in text_columns(str(path), header, columns, class_column))
 
 
 def find_class_column(path: str | PathLike, name: str | None = None) -> str | None:
@@ -36,7 +35,7 @@ def find_class_column(path: str | PathLike, name: str | None = None) -> str | No
 
     Raises RleError if the file has no header.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     if name in header:
         return name
     found = _find(header, _CLASS_NAMES)
@@ -76,19 +75,23 @@ def parse_header(name: str, head: bytes) -> tuple[list[str], int]:
     """The column names without spaces around them, and where the line after them begins; `head` begins the file."""
     raw = head.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")[0]
     line = str(raw, "utf-8", errors="replace")
+    if "\0" in line or "\ufffd" in line:
+        raise RleError(f"{name}: not a text in UTF-8, but one in UTF-16 or no text at all: it begins {raw[:20]!r}")
     try:
         header = [column.strip() for column in next(csv.reader([line]), [])]
     except csv.Error:  # a field of more than 128 KiB
         header = []
     if len(header) < 2 or header[1].replace(" ", "").isdigit():  # too few columns, or a first row of data
-        raise RleError(f"{name}: the first line must name an id and an RLE column, not {line[:80]!r}")
+        raise RleError(
+            f"{name}: the first line must name an id and an RLE column, with a comma between, not {line[:80]!r}"
+        )
     return header, head.find(b"\n") + 1 or len(head)
 
 
-def _read_header(path: Path) -> list[str]:
+def _read_header(path: str | PathLike) -> list[str]:
     """The column names of a CSV file, also gzipped."""
     with open_unpacked(path) as file:
-        return parse_header(path.name, file.readline(LONGEST_HEADER))[0]
+        return parse_header(str(path), file.readline(LONGEST_HEADER))[0]
 
 
 def _usual_columns(name: str, header: list[str], class_column: str | None) -> tuple[str, str]:

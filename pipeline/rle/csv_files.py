@@ -121,7 +121,8 @@ class _Records:
     widths: np.ndarray
 
     def error(self, record: int, reason: object) -> RleError:
-        return RleError(f"{self.name} row {self.rows[record]} (id {self.ids[record]}): {reason}")
+        kind = type(reason) if isinstance(reason, RleError) else RleError
+        return kind(f"{self.name} row {self.rows[record]} (id {self.ids[record]}): {reason}")
 
     def text(self, record: int) -> str:
         """The RLE text; bytes that are no UTF-8 appear as U+FFFD, which no format allows."""
@@ -130,7 +131,7 @@ class _Records:
 
 def _read_records(path: Path, columns, class_column, size_columns, find_sizes: bool) -> _Records:
     """The rows of a file; without `size_columns`, `find_sizes` looks for size columns by their usual names."""
-    name = path.name
+    name = str(path)
     data, size = _load(path)
     header, begin = parse_header(name, data[: min(size, LONGEST_HEADER)].tobytes())
     id_at, *class_at, rle_at = text_columns(name, header, columns, class_column)
@@ -188,7 +189,8 @@ def _names(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, wh
 
 def _ids_of_classes(name: str, rows: np.ndarray, images: list[str], classes: list[str]) -> list[str]:
     """The ids "image/class"."""
-    for wrong in (known for known in set(classes) if CLASS_SEPARATOR in known):
+    wrong = next((known for known in set(classes) if CLASS_SEPARATOR in known), None)
+    if wrong is not None:
         raise RleError(f"{name} row {rows[classes.index(wrong)]}: the class has a {CLASS_SEPARATOR!r} in it: {wrong!r}")
     return list(map(CLASS_SEPARATOR.join, zip(images, classes, strict=True)))
 

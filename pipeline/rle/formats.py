@@ -23,6 +23,10 @@ class RleError(ValueError):
     """A mask, a text or a file that is not what its format says; the message is one line for the user."""
 
 
+class SizeNeededError(RleError):
+    """The image's size isn't known, and without it the text says nothing."""
+
+
 @dataclass(frozen=True)
 class RleFormat:
     """How a mask is written as text.

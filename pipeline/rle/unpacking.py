@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path
 from typing import BinaryIO
 
 from .formats import RleError
@@ -26,4 +25,4 @@ def open_unpacked(path: str | PathLike) -> Iterator[BinaryIO]:
             with gzip.open(file) as unpacked:
                 yield unpacked
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise RleError(f"{Path(path).name}: a damaged gzip file: {error}") from None
+            raise RleError(f"{path}: a damaged gzip file: {error}") from None

@@ -101,6 +101,8 @@ def replace_in(file, old, new):
     [
         ("b,\n", "", "submission.csv: 1 of the 3 ids of truth.csv are missing: b"),
         ("b,\n", "b,\nd,\n", "submission.csv: 1 ids are not in truth.csv: d"),
+        ("b,\n", "d,\n", "submission.csv: 1 of the 3 ids of truth.csv are missing: b; 1 ids are not in truth.csv: d"),
+        ("b,\n", "b ,\n", "are missing: b; 1 ids are not in truth.csv: 'b '"),
         ("b,\n", "b,1 2 3\n", "submission.csv row 4 (id b): token 3 '3': a start without a length"),
         ("b,\n", "b,30 9\n", "submission.csv row 4 (id b): token 2 '9': run ends at pixel 38, the image 7x5 has 35"),
         ("b,\n", "b,5 x\n", "submission.csv row 4 (id b): token 2 'x': not a whole number"),
@@ -142,7 +144,10 @@ def test_row_major_runs_without_sizes_are_refused(command_line, files):
     truth.write_text("\n".join(line.rsplit(",", 2)[0] for line in truth.read_text().splitlines()) + "\n")
     status, _, err = command_line("score", submission, truth, "--format", "carvana")
     assert status == 1
-    assert err == "error: truth.csv row 2 (id a): format carvana needs the image's shape (height, width)\n"
+    assert err == (
+        f"error: {truth} row 2 (id a): format carvana needs the image's shape (height, width): "
+        "give --shape, --size-columns or --images\n"
+    )
 
 
 def test_score_starts_without_torch_and_pandas(python, files):
@@ -249,7 +254,9 @@ def test_sizes_come_from_the_images(command_line, files, tmp_path):
     assert json.loads(out)["metrics"] == pytest.approx(EXPECTED)
 
 
-@pytest.mark.parametrize("words", [["--metric", "auc"], ["--both-empty", "2"], ["--beta", "-1"], ["--seed", "-1"]])
+@pytest.mark.parametrize(
+    "words", [["--metric", "auc"], ["--both-empty", "2"], ["--beta", "-1"], ["--beta", "inf"], ["--seed", "-1"]]
+)
 def test_settings_out_of_range_are_wrong_usage(command_line, files, words):
     status, out, err = command_line("score", *files(), *words)
     assert (status, out) == (2, "")
