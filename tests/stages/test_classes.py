@@ -203,4 +203,7 @@ def test_lint_finds_the_sizes_of_images_in_a_folder(command_line, masks, write, 
     for image, shape in SHAPES.items():
         Image.new("L", shape[::-1]).save(folder / f"{image}.png")
     out = command_line("lint", submission, "--images", folder)[1]
-    assert "error: run ends at pixel 36, the image 7x5 has 35 pixels\n  evidence: row 2 (id u1/large)\n" in out
+    assert (
+        "error: run ends at pixel 36, the image 7x5 has 35 pixels\n  evidence: row 2 (id u1/large): token 2 '2'\n"
+        in out
+    )

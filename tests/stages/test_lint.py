@@ -1,6 +1,7 @@
 """`lint` through the command line: every planted mistake is found, and a sound file has none."""
 
 import json
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -40,6 +41,9 @@ class Files:
     def write(self, header="image_id,rle", **texts):
         rows = [f"{name},{text}" for name, text in (self.texts | texts).items()]
         self.submission.write_text("\n".join([header, *rows]) + "\n")
+
+    def respell(self, pattern):
+        self.texts = {pattern.format(name): text for name, text in self.texts.items()}
 
     @property
     def sound(self):
@@ -85,10 +89,15 @@ def shift(text, by):
         (lambda f: f.texts.pop("i05"), "error", "1 of the sample's 24 ids are missing"),
         (lambda f: f.texts.update(i00="9 2 1 2"), "error", "run starts before the one in front of it"),
         (lambda f: f.texts.update(i00="1 4 3 2"), "error", "run overlaps the one in front of it"),
+        (lambda f: f.texts.update(i00="None"), "error", "an empty mask is written as 'None'"),
+        (lambda f: f.texts.update(i00='"[3, 4]"'), "error", "not a whole number"),
         (lambda f: f.texts.update(dict.fromkeys(f.texts, "")), "warning", "all masks are empty"),
+        (lambda f: f.texts.update(dict.fromkeys(f.texts, "1 1")), "warning", "all masks are the same"),
         (lambda f: f.texts.update({k: f"1 {m.size}" for k, m in f.masks.items()}), "warning", "all masks cover"),
         (lambda f: f.texts.update({k: encode(m, "carvana") for k, m in f.masks.items()}), "warning", "other direction"),
         (lambda f: f.texts.update({k: shift(t, -1) for k, t in f.texts.items()}), "warning", "counted from 0"),
+        (lambda f: f.texts.update({k: encode(m[::2, ::2]) for k, m in f.masks.items()}), "warning", "another size"),
+        (lambda f: f.respell("{}.png"), "error", "24 ids are spelt otherwise"),
         (lambda f: f.texts.update(i00="0 4 7 2"), "error", "start below 1"),
     ],
 )
@@ -110,8 +119,11 @@ def test_all_kinds_of_errors_are_told_at_once_with_their_rows(command_line, file
     status, out, err = command_line("lint", planted.submission, "--sample", planted.sample)
     assert (status, err) == (1, "")
     assert "error: the columns are id, mask\n  evidence: the sample has image_id, rle\n" in out
-    assert "error: a start without a length (odd number of tokens)\n  evidence: row 2 (id i00), and 1 more" in out
-    assert "error: not a whole number\n  evidence: row 4 (id i02)\n" in out
+    assert (
+        "error: a start without a length (odd number of tokens)\n  evidence: row 2 (id i00): token 1 '5', and 1 more"
+        in out
+    )
+    assert "error: not a whole number\n  evidence: row 4 (id i02): token 3 'x'\n" in out
     assert out.endswith("submission.csv: 24 rows, 3 errors, 0 warnings\n")
 
 
@@ -142,11 +154,19 @@ def test_another_order_of_rows_is_a_note(lint, files):
         lambda f: f.texts.update(i03="", x="1 1"),
         lambda f: f.texts.update({k: encode(m, "carvana") for k, m in f.masks.items()}),
         lambda f: f.texts.update({k: shift(t, -1) for k, t in f.texts.items()}),
+        lambda f: f.texts.update({k: shift(t, 1) for k, t in f.texts.items()}),
         lambda f: f.texts.pop("i03"),
         lambda f: f.texts.update({k: " ".join(reversed_pairs(t)) for k, t in f.texts.items()}),
         lambda f: f.texts.update({k: " ".join(halves(t)) for k, t in f.texts.items()}),
+        lambda f: f.respell("{}.jpg"),
+        lambda f: f.texts.update({k: '"[' + t.replace(" ", ", ") + ']"' for k, t in f.texts.items()}),
+        lambda f: f.texts.update({k: t.replace(" ", ".0 ") for k, t in f.texts.items()}),
+        lambda f: f.texts.update({k: t or "-1" for k, t in f.texts.items()}),
     ],
-    ids=["extra id", "other direction", "counted from 0", "missing id", "unsorted", "overlapping"],
+    ids=[
+        *("extra id", "other direction", "counted from 0", "counted from 2", "missing id", "unsorted", "overlapping"),
+        *("file names", "brackets", "decimals", "another empty text"),
+    ],
 )
 def test_fix_restores_the_sound_file(command_line, files, tmp_path, change):
     planted = files()
@@ -197,3 +217,94 @@ def test_square_images_and_unknown_sizes_raise_no_alarm(command_line, tmp_path):
     path.write_text("\n".join(["id,rle", *rows]) + "\n")
     for words in ([], ["--shape", 64, 64]):
         assert command_line("lint", path, *words)[:2] == (0, "submission.csv: 24 rows, 0 errors, 0 warnings\n")
+
+
+def test_leading_zeros_that_were_lost_are_found_again(command_line, tmp_path):
+    files = [tmp_path / name for name in ("submission.csv", "sample.csv", "fixed.csv")]
+    files[0].write_text("id,rle\n7,1 3\n12,\n0,2 1\n")
+    files[1].write_text("id,rle\n0000,\n0007,\n0012,\n")
+    status, out, _ = command_line("lint", files[0], "--sample", files[1], "--fix", files[2])
+    assert status == 0
+    assert "error: 3 ids are spelt otherwise than in the sample\n  evidence: '7' for '0007', '12' for '0012'" in out
+    assert files[2].read_text() == "id,rle\n0000,2 1\n0007,1 3\n0012,\n"
+
+
+def test_spellings_that_could_be_two_ids_are_not_guessed(command_line, tmp_path):
+    submission, sample = tmp_path / "submission.csv", tmp_path / "sample.csv"
+    submission.write_text("id,rle\n7,1 3\n07,\n")
+    sample.write_text("id,rle\n007,\n8,\n")
+    out = command_line("lint", submission, "--sample", sample)[1]
+    assert "2 of the sample's 2 ids are missing" in out
+    assert "2 ids are not in the sample" in out
+
+
+@pytest.mark.parametrize(
+    ("retell", "looks"),
+    [
+        (lambda mask: encode(mask, "siim"), "texts of --format siim"),
+        (lambda mask: encode(mask, "coco-counts"), "texts of --format coco-counts"),
+        (lambda mask: '"' + encode(mask, "coco").replace('"', '""') + '"', "texts of --format coco"),
+        (lambda mask: " ".join(ends(encode(mask))), "pairs of start and end, not start and length"),
+    ],
+    ids=["siim", "coco-counts", "coco", "ends"],
+)
+def test_other_conventions_are_named_and_not_mended(command_line, files, tmp_path, retell, looks):
+    planted = files()
+    planted.write(**{name: retell(mask) for name, mask in planted.masks.items() if mask.any()})
+    fixed = tmp_path / "fixed.csv"
+    status, out, err = command_line("lint", planted.submission, "--sample", planted.sample, "--fix", fixed)
+    assert status == 1
+    fixes = [line for line in out.splitlines() if line.startswith("  fix: ")]
+    assert set(fixes) == {f"  fix: they look like {looks}"}
+    assert err == f"error: {planted.submission}: cannot be fixed: they look like {looks}\n"
+    assert not fixed.exists()
+
+
+def ends(text):
+    """Start and end, the last pixel, for start and length."""
+    numbers = [int(token) for token in text.split()]
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        yield from (f"{start}", f"{start + length - 1}")
+
+
+def test_one_wrong_start_does_not_shift_the_other_masks(command_line, files, tmp_path):
+    planted = files()
+    planted.write(i00="0 4 7 2")
+    status, out, err = command_line(
+        "lint", planted.submission, "--sample", planted.sample, "--fix", tmp_path / "fixed.csv"
+    )
+    assert status == 1
+    assert "evidence: row 2 (id i00): token 1 '0'\n  fix: write the row anew\n" in out
+    assert "row 2 (id i00): cannot be fixed: positions that no image has" in err
+
+
+def test_rows_without_ids_and_columns_that_are_too_many_are_found(command_line, tmp_path):
+    submission, sample = tmp_path / "submission.csv", tmp_path / "sample.csv"
+    submission.write_text(",id,rle\n0,a,1 3\n1,,\n")
+    sample.write_text("id,rle\na,\n")
+    out = command_line("lint", submission, "--sample", sample)[1]
+    assert "error: rows without an id\n  evidence: row 3\n" in out
+    assert "warning: columns that the sample does not have\n  evidence: ''\n  fix: --fix leaves them out\n" in out
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"), [('"a"x,1 2', "',' expected after '\"'"), ('a,"1 2', "unexpected end of data")]
+)
+def test_quotes_that_the_reader_would_refuse_are_refused(command_line, tmp_path, row, problem):
+    path = tmp_path / "submission.csv"
+    path.write_text(f"id,rle\n{row}\nb,1 3\n")
+    status, _, err = command_line("lint", path)
+    assert status == 1
+    assert err.startswith(f"error: {path}: the quotes up to line ")
+    assert problem in err
+
+
+def test_ten_thousand_rows_take_a_moment(command_line, tmp_path):
+    """No rule may look through all rows for each row."""
+    submission, sample = tmp_path / "submission.csv", tmp_path / "sample.csv"
+    rows = [f"{number:05d}" for number in range(10_000)]
+    submission.write_text("id,rle\n" + "".join(f"x{row},1 {int(row) + 1}\n" for row in rows))
+    sample.write_text("id,rle\n" + "".join(f"{row},\n" for row in rows))
+    begin = perf_counter()
+    assert command_line("lint", submission, "--sample", sample)[0] == 1
+    assert perf_counter() - begin < 20  # a second; with a set made anew for each id it was minutes
