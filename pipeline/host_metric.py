@@ -2,7 +2,8 @@
 
 ``score`` compares run-length encoded masks: the solution has a column of ids, a column of masks and, better,
 columns height and width; the submission the ids and the column of masks. Rows are joined by id. The rows of an
-id in the solution are united; in the submission an id has one row.
+id in the solution are united; in the submission an id has one row. Where images have classes, each row needs an id
+of its own, made of the image's and the class's.
 
 A mask is a text of pairs "start length start length ...", sorted and without overlaps. Masks stay runs from the
 text to the score, nothing is decoded to pixels, so that plain numpy is fast and numba is not needed. Pixels may
@@ -25,6 +26,7 @@ EMPTY = ""  # how a mask without pixels is written; nothing at all is understood
 
 HEIGHTS = ("height", "image_height", "img_height", "height_pixels", "h")
 WIDTHS = ("width", "image_width", "img_width", "width_pixels", "w")
+CLASSES = ("class", "class_id", "classid", "category", "category_id", "label")
 NO_LIMIT = 2**32 - 1  # pixels that an image can have
 
 _DIGITS = b"0123456789 "
@@ -66,10 +68,15 @@ def score(solution: pd.DataFrame, submission: pd.DataFrame, row_id_column_name: 
 
 
 def _mask_column(solution: pd.DataFrame, id_column: str) -> str:
-    """The solution's first column that is neither the ids nor a size nor Kaggle's public or private."""
-    others = {id_column, "Usage"}
-    for column in solution.columns:
-        if column not in others and str(column).lower() not in HEIGHTS + WIDTHS:
+    """The solution's first column that is neither the ids nor a size, a class, or Kaggle's public or private."""
+    if id_column not in solution.columns:
+        raise ValueError(f"solution: no column {id_column!r}; it has {', '.join(map(str, solution.columns))}")
+    others = {"usage", *HEIGHTS, *WIDTHS, *CLASSES}
+    names = [column for column in solution.columns if column != id_column]
+    if solution[id_column].duplicated().any() and any(str(column).lower() in CLASSES for column in names):
+        raise ValueError("solution: with a column of classes, each row needs an id of its own, not the image's")
+    for column in names:
+        if str(column).lower() not in others:
             return column
     raise ValueError(f"solution: no column of masks besides {id_column!r}")
 

@@ -172,6 +172,18 @@ def test_only_the_host_sees_what_is_wrong_with_the_solution(column, values, prob
         score(solution, submission, "id")
 
 
+def test_a_solution_without_the_column_of_ids_is_the_hosts_mistake():
+    with pytest.raises(ValueError, match="solution: no column 'key'; it has id, rle, height, width"):
+        score(SOLUTION, SOLUTION, "key")
+
+
+def test_a_column_of_classes_is_not_taken_for_masks():
+    solution = pd.DataFrame({"id": ["a_x", "a_y"], "Class": ["x", "y"], "rle": ["1 4", ""]})
+    assert score(solution, solution[["id", "rle"]], "id") == 1.0
+    with pytest.raises(ValueError, match="each row needs an id of its own"):
+        score(solution.assign(id="a"), solution, "id")
+
+
 def test_a_score_is_never_nan(made):
     empty = pd.DataFrame({"id": ["a"], "rle": [None]})
     with pytest.raises(ValueError, match="no image counts"):
