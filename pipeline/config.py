@@ -30,7 +30,14 @@ Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
-# Classes of the EasyPortrait annotations: 0 background, 1 person, 2 skin, 3-4 brows, 5-6 eyes, 7 lips, 8 teeth.
+UNNAMED = ""
+"""The only class, where ``data.classes`` gives none; no id or column has its name in it."""
+ClassIndex = Annotated[int, Field(ge=1, le=255)]
+ClassIndices = dict[Name, tuple[ClassIndex, ...]]
+
+EasyPortraitClass = Literal[
+    "person", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "lips", "teeth"
+]  # of the annotations, from 1 on; 0 is the background
 EASYPORTRAIT_TARGETS = {"face": (2, 3, 4, 5, 6, 7, 8), "portrait": (1, 2, 3, 4, 5, 6, 7, 8), "skin": (2,)}
 
 
@@ -46,8 +53,15 @@ class DataSettings(Settings):
     root: Path | None = None
     """Folder of the data set; usually given with ``--set data.root=DIR``."""
 
+    classes: Any = None
+    """Classes of the foreground, which exclude each other and have a mask each; null: one. How they are given depends
+    on the source. Two whose names differ in "left" and "right" change places when an image is mirrored."""
+
+    class_column: str = "class"
+    """Column of the classes in CSVs, where there are several; in submissions it stands between the other two."""
+
     submission_columns: tuple[str, str] = ("image_id", "rle")
-    """Column names of the submission where there is no sample submission to copy them from."""
+    """Names of the submission's other columns where there is no sample submission to copy them from."""
 
     submission_format: str = "kaggle"
     """RLE convention of the submission: a preset of ``pipeline.rle``."""
@@ -56,6 +70,29 @@ class DataSettings(Settings):
     def knows_test_truth(self) -> bool:
         """Whether the source has true masks for its test set."""
         return False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in order; ``UNNAMED`` alone where none are given."""
+        return tuple(self.classes) if self.classes else (UNNAMED,)
+
+    @property
+    def class_column_of_csvs(self) -> str | None:
+        """``class_column``, or None where no classes are given, and CSVs have no such column."""
+        return self.class_column if self.classes else None
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct_classes(cls, value: tuple[str, ...] | ClassIndices | None) -> Any:
+        if value is None:
+            return value
+        indices = [index for of_class in value.values() for index in of_class] if isinstance(value, dict) else ()
+        for items, what in ((list(value), "name"), (indices, "index")):
+            if len(set(items)) < len(items):
+                raise ValueError(f"two classes have the same {what}")
+        if not value or (isinstance(value, dict) and not all(value.values())):
+            raise ValueError("give at least one class, and an index for each; null for a single mask")
+        return value
 
     @field_validator("submission_format", "format", check_fields=False)
     @classmethod
@@ -80,6 +117,8 @@ class KaggleData(DataSettings):
     """CSV like ``train_csv`` for the test images, where the answers are known."""
     format: str = "kaggle"
     """RLE convention of the CSVs: a preset of ``pipeline.rle``."""
+    classes: tuple[Name, ...] | None = None
+    """Values of ``class_column``, in the order that is wanted."""
     columns: tuple[str, str] | None = None
     """Names of the id and the RLE column of ``train_csv``; found by their usual names when not given."""
     group_column: str | None = None
@@ -94,8 +133,11 @@ class EasyPortraitData(DataSettings):
     """The layout of EasyPortrait: ``images/SPLIT``, ``annotations/SPLIT`` and ``meta.csv`` (tab-separated)."""
 
     source: Literal["easyportrait"]
-    positive_classes: Literal["face", "portrait", "skin"] | tuple[Annotated[int, Field(ge=1, le=255)], ...] = "face"
+    positive_classes: Literal["face", "portrait", "skin"] | tuple[ClassIndex, ...] = "face"
     """Annotation classes that make the mask; ``face`` is 2..8, ``portrait`` 1..8, ``skin`` 2."""
+    classes: tuple[EasyPortraitClass, ...] | ClassIndices | None = None
+    """Several masks in place of one: names of EasyPortrait's own parts, or a mapping from names to annotation classes,
+    such as ``{skin: [2], eyes: [5, 6]}``."""
     train_splits: tuple[str, ...] = ("train",)
     test_split: str | None = "test"
     meta: str = "meta.csv"
@@ -105,10 +147,14 @@ class EasyPortraitData(DataSettings):
         return bool(self.root and self.test_split and (self.root / "annotations" / self.test_split).is_dir())
 
     @property
-    def class_indices(self) -> tuple[int, ...]:
-        if isinstance(self.positive_classes, str):
-            return EASYPORTRAIT_TARGETS[self.positive_classes]
-        return self.positive_classes
+    def class_indices(self) -> ClassIndices:
+        """The annotation classes of each mask."""
+        if isinstance(self.classes, dict):
+            return self.classes
+        if self.classes is not None:
+            return {name: (1 + get_args(EasyPortraitClass).index(name),) for name in self.classes}
+        named = isinstance(self.positive_classes, str)
+        return {UNNAMED: EASYPORTRAIT_TARGETS[self.positive_classes] if named else self.positive_classes}
 
 
 class FolderData(DataSettings):
@@ -122,6 +168,9 @@ class FolderData(DataSettings):
     """What a mask's file name has after the image's id."""
     mask_values: Literal["0/1", "0/255"] | Annotated[int, Field(ge=1, le=255)] = "0/255"
     """The two values that masks consist of, or the least value that is foreground."""
+    classes: ClassIndices | None = None
+    """Several masks in place of one: the values of each, such as ``{road: [1], car: [7, 8]}``; 0 is the background, and
+    no other value may occur. ``mask_values`` then has no meaning."""
     test_images: str | None = "test"
 
 
@@ -129,6 +178,7 @@ class GeneratedData(DataSettings):
     """Portraits drawn by ``pipeline.data.portraits``, written as a Kaggle-layout data set."""
 
     source: Literal["generated"]
+    classes: None = None
     people: int = Field(24, ge=1)
     photos: int = Field(5, ge=1)
     """Photographs of each person."""
@@ -243,7 +293,7 @@ class LossSettings(Settings):
 
 
 class ProgressiveSettings(Settings):
-    """Train at a smaller size first: cheaper epochs, then a few at the full size."""
+    """Train at a smaller size first: cheaper epochs, then a few at the full size. An epoch is validated at its own."""
 
     scale: float = Field(1.0, gt=0, le=1)
     """Height and width of the first epochs' input as a share of the full ones, rounded to multiples of 32."""
@@ -273,8 +323,8 @@ class TrainingSettings(Settings):
     the data set. Where most images are empty, starting with few of them and ending near their true share pays."""
     loss: LossSettings = LossSettings()
     auxiliary: float = Field(0.0, ge=0)
-    """Weight of a second head's loss, which tells from the encoder's deepest features whether an image has any
-    foreground; for data sets where many have none. It serves the training only and isn't kept."""
+    """Weight of a second head's loss, which tells from the encoder's deepest features whether a class is in the image
+    at all; for data sets where many images have none. It serves the training only and isn't kept."""
     progressive: ProgressiveSettings = ProgressiveSettings()
     ema_decay: float = Field(0.98, ge=0, lt=1)
     """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""
@@ -332,6 +382,8 @@ class PredictionSettings(Settings):
     """What computes the network: PyTorch, OpenVINO (on CPUs), or OpenVINO where it pays and agrees with PyTorch."""
     flip: bool = True
     """Average with the prediction for the mirrored image."""
+    scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((1.0,), min_length=1)
+    """Average over copies of the image of these sizes, multiples of ``image.size`` (rounded to multiples of 32)."""
 
 
 class Experiment(Settings):
@@ -366,6 +418,14 @@ class Experiment(Settings):
             for name, model in values["models"].items()
         }
         return {**values, "models": models}
+
+    @model_validator(mode="after")
+    def _copies_hold_a_tile(self) -> Experiment:
+        if self.image.tile and min(self.prediction.scales) < 1:
+            raise ValueError(
+                "prediction.scales below 1 would make images smaller than image.tile, what is cut from them"
+            )
+        return self
 
     @field_validator("models")
     @classmethod
@@ -484,11 +544,11 @@ def _imagenet_file(encoder: str, folder: Path) -> Path:
 def _explain_all(error: ValidationError) -> list[str]:
     """One line a setting; a wrong shared recipe is not reported again for each model that inherits it."""
     problems = error.errors()
-    shared = {problem["loc"][1:] for problem in problems if problem["loc"][0] == "training"}
+    shared = {problem["loc"][1:] for problem in problems if problem["loc"][:1] == ("training",)}
     by_key: dict[str, list[Any]] = {}
     for problem in problems:
         location = problem["loc"]
-        if location[0] == "models" and location[2:3] == ("training",) and location[3:] in shared:
+        if location[:1] == ("models",) and location[2:3] == ("training",) and location[3:] in shared:
             continue
         by_key.setdefault(".".join(_locate(location)[0]), []).append(problem)
     return [_explain(key, same_key) for key, same_key in by_key.items()]
@@ -505,6 +565,8 @@ def _explain(key: str, problems: list[Any]) -> str:
         return f"setting {key!r} is missing"
     messages = [problem["msg"].removeprefix("Value error, ") for problem in problems]
     text = ", or ".join(f"{message[0].lower()}{message[1:]}" for message in messages)
+    if not key:
+        return text  # of several settings, which it names
     return f"setting {key!r} is {_shorten(first['input'])}: {text}"
 
 

@@ -25,9 +25,17 @@ class Box:
     height: int
     width: int
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
     def cut(self, pixels: np.ndarray) -> np.ndarray:
         """The part of ``pixels`` (H, W, ...) inside the box, as a view."""
-        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+        return pixels[self.rows, self.columns]
 
 
 def content_box(height: int, width: int, size: tuple[int, int], fit: Fit) -> Box:

@@ -6,33 +6,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import Artifacts, need
+from pipeline.data.classes import mask_ids, rle_column
 from pipeline.errors import DataError
 from pipeline.geometry import Fit, shrink
 from pipeline.rle import RleTable, from_edges, read_csv
 
-COLUMNS = ("image_id", "subset", "path", "height", "width", "group", "sha256", "phash", "rle")
+COLUMNS = ("image_id", "subset", "path", "height", "width", "group", "sha256", "phash")
+"""Of ``images.csv``, before those of the masks, ``rle_column`` of each class."""
 TEXT_COLUMNS = {"image_id": str, "subset": str, "path": str, "group": str, "sha256": str, "phash": str}
 
 
 def read_images(artifacts: Artifacts, subset: str | None = None) -> pd.DataFrame:
     """``images.csv`` without its masks, one row an image; of one subset ("train" or "test") or of both."""
     path = need(artifacts.images, "prepare")
-    frame = pd.read_csv(path, usecols=COLUMNS[:-1], dtype=TEXT_COLUMNS, keep_default_na=False)
+    frame = pd.read_csv(path, usecols=COLUMNS, dtype=TEXT_COLUMNS, keep_default_na=False)
     return frame if subset is None else frame[frame["subset"] == subset].reset_index(drop=True)
 
 
-def read_true_masks(artifacts: Artifacts, image_ids: list[str]) -> RleTable:
-    """True masks of the named images, in the order of ``image_ids``."""
-    table = read_csv(need(artifacts.images, "prepare"), columns=("image_id", "rle"))
-    row_of = {image_id: row for row, image_id in enumerate(table.ids)}
-    return table.take(np.array([row_of[image_id] for image_id in image_ids], np.int64))
+def one_row_a_mask(images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Rows of ``read_images`` repeated for each class, in the order of ``mask_ids``; with columns mask_id and class."""
+    masks = images.loc[images.index.repeat(len(classes))].reset_index(drop=True)
+    return masks.assign(mask_id=mask_ids(images["image_id"], classes), **{"class": [*classes] * len(images)})
+
+
+def read_true_masks(artifacts: Artifacts, image_ids: list[str], classes: Sequence[str]) -> RleTable:
+    """True masks of the named images, in the order of ``mask_ids(image_ids, classes)``."""
+    path = need(artifacts.images, "prepare")
+    tables = [read_csv(path, columns=("image_id", rle_column(name))) for name in classes]
+    row_of = {image_id: row for row, image_id in enumerate(tables[0].ids)}
+    image_rows = np.array([row_of[image_id] for image_id in image_ids], np.int64)
+    masks = RleTable.stacked(
+        [replace(table, ids=mask_ids(table.ids, [name])) for table, name in zip(tables, classes, strict=True)]
+    )
+    return masks.take((image_rows[:, None] + len(row_of) * np.arange(len(classes))).ravel())
 
 
 EMPTY_STRATUM = 0
@@ -64,7 +78,7 @@ class CachePaths:
 
     @property
     def masks(self) -> Path:
-        """uint8 (N, H, W) for the training images: the share of each pixel that the mask covers, 255 = all."""
+        """uint8 (N, H, W, C) for the training images: the share of each pixel that a class covers, 255 = all."""
         return self.folder / "train_masks.npy"
 
 
@@ -73,7 +87,14 @@ def open_small(path: Path) -> np.ndarray:
     return np.load(need(path, "prepare"), mmap_mode="r")
 
 
-def small_mask(edges: np.ndarray, height: int, width: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """The mask of an image at network size: uint8 (*size), the share of each pixel that it covers, 255 = all."""
-    mask = from_edges(edges, (height, width)) * np.uint8(255)
-    return shrink(mask, size, fit, height=height, width=width)
+def small_masks(edges: Sequence[np.ndarray], height: int, width: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """An image's masks at network size.
+
+    Args:
+        edges: of each of the C classes, in an image of ``height`` x ``width``.
+
+    Returns:
+        uint8 (*size, C): the share of each pixel that the class covers, 255 = all.
+    """
+    masks = [from_edges(of_class, (height, width)) * np.uint8(255) for of_class in edges]
+    return np.stack([shrink(mask, size, fit, height=height, width=width) for mask in masks], axis=-1)

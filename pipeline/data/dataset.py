@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class TrainingImages(Dataset):
     """Augmented training images of one epoch.
 
-    Items are an image, uint8 (3, H, W), and its mask, uint8 (H, W) with 255 = all mask.
+    Items are an image, uint8 (3, H, W), and the masks of its C classes, uint8 (C, H, W) with 255 = all mask.
 
     Args:
         images: uint8 (H, W, 3) each, of the whole training set; a memory map, or several joined.
-        masks: uint8 (H, W) likewise.
+        masks: uint8 (H, W, C) likewise.
         rows: which of them to train on.
         augmentation: the random changes.
         epoch: number of the epoch.
@@ -43,10 +43,10 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = int(self.rows[index])
-        image, mask = self.augmentation(
+        image, masks = self.augmentation(
             np.asarray(self.images[row]), np.asarray(self.masks[row]), epoch=self.epoch, row=row
         )
-        return as_tensor(image), torch.from_numpy(np.array(mask))
+        return as_tensor(image), as_tensor(masks)
 
 
 class HeldOutImages(Dataset):
@@ -61,11 +61,11 @@ class HeldOutImages(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
         row = int(self.rows[index])
         image = as_tensor(self.images[row])
-        return image if self.masks is None else (image, torch.from_numpy(np.array(self.masks[row])))
+        return image if self.masks is None else (image, as_tensor(self.masks[row]))
 
 
 def as_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 array, memory-mapped or not -> (3, H, W) uint8 tensor with its own memory."""
+    """uint8 (H, W, C) array, memory-mapped or not -> (C, H, W) tensor with its own memory."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

@@ -1,7 +1,8 @@
-"""Out-of-fold maps of one model, read in the order of the training images whatever fold they are in."""
+"""Out-of-fold maps of one model, read in the order of the training images' masks whatever fold they are in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,22 +11,23 @@ import zarr
 
 from pipeline.artifacts import Artifacts
 from pipeline.data.cache import read_folds
+from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import Probabilities, read_probabilities
 from pipeline.errors import DataError
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """All training images' maps; ``oof[a:b]`` is uint8 (b - a, H, W)."""
+    """The maps of all training images' masks; ``oof[a:b]`` is uint8 (b - a, H, W)."""
 
     fold: np.ndarray
-    """int (N,), the fold of each image."""
+    """int (N,), the fold of each mask."""
     position: np.ndarray
-    """int (N,), the image's row within its fold's array; rises with the image's number."""
+    """int (N,), the mask's row within its fold's array; rises with the mask's number."""
     maps: list[zarr.Array]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Each fold's share of consecutive images is consecutive in its array: one read a fold."""
+        """Each fold's share of consecutive masks is consecutive in its array: one read a fold."""
         fold, position = self.fold[rows], self.position[rows]
         out = np.empty((len(fold), *self.maps[0].shape[1:]), np.uint8)
         for number, maps in enumerate(self.maps):
@@ -35,14 +37,15 @@ class OutOfFold:
         return out
 
 
-def read_out_of_fold(artifacts: Artifacts, model: str, folds: int) -> OutOfFold:
+def read_out_of_fold(artifacts: Artifacts, model: str, folds: int, classes: Sequence[str]) -> OutOfFold:
     """Open a model's out-of-fold maps.
 
     Raises:
         DataError: a fold is missing, or was predicted for other images than ``folds.csv`` has in it.
     """
     table = read_folds(artifacts)
-    fold = table["fold"].to_numpy()
+    fold = np.repeat(table["fold"].to_numpy(), len(classes))
+    ids = np.array(mask_ids(table["image_id"], classes))
     position = np.zeros(len(fold), np.int64)
     maps = []
     for number in range(folds):
@@ -50,16 +53,16 @@ def read_out_of_fold(artifacts: Artifacts, model: str, folds: int) -> OutOfFold:
         position[rows] = np.arange(len(rows))
         path = artifacts.fold(model, number).oof
         stored = read_probabilities(path, f"predict --model {model} --fold {number}")
-        check_ids(stored, table["image_id"].iloc[rows].tolist(), path)
+        check_ids(stored, ids[rows].tolist(), path)
         maps.append(stored.maps)
     return OutOfFold(fold, position, maps)
 
 
-def open_test_maps(artifacts: Artifacts, model: str, fold: int, test_ids: list[str]) -> zarr.Array:
-    """Open one fold's maps of the test images; raises ``DataError`` if they are missing or of other images."""
+def open_test_maps(artifacts: Artifacts, model: str, fold: int, ids: list[str]) -> zarr.Array:
+    """Open one fold's maps of the test masks with these ids; raises ``DataError`` if they are missing or others."""
     path = artifacts.fold(model, fold).test
     stored = read_probabilities(path, f"predict --model {model} --fold {fold}")
-    check_ids(stored, test_ids, path)
+    check_ids(stored, ids, path)
     return stored.maps
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.artifacts import Artifacts, need
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import read_folds, small_mask
+from pipeline.data.cache import read_folds, small_masks
 from pipeline.errors import DataError, some
 from pipeline.geometry import Fit
 from pipeline.rle import RleTable
@@ -80,20 +80,22 @@ class Chosen:
 
 
 class SmallMasks:
-    """Masks at network size, uint8 (H, W) with 255 = all mask, made from runs when they are read.
+    """Masks of images at network size, uint8 (H, W, C) with 255 = all mask, made from runs when they are read.
 
     Args:
-        table: masks at their images' own sizes.
+        table: masks at their images' own sizes, those of an image's C classes next to each other.
+        classes: C.
         size: height and width of the network's input.
         fit: how images are brought to it.
     """
 
-    def __init__(self, table: RleTable, size: tuple[int, int], fit: Fit) -> None:
-        self.table, self.size, self.fit = table, size, fit
+    def __init__(self, table: RleTable, classes: int, size: tuple[int, int], fit: Fit) -> None:
+        self.table, self.classes, self.size, self.fit = table, classes, size, fit
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.table) // self.classes
 
     def __getitem__(self, row: int) -> np.ndarray:
-        height, width = int(self.table.heights[row]), int(self.table.widths[row])
-        return small_mask(self.table[row], height, width, self.size, self.fit)
+        rows = range(row * self.classes, (row + 1) * self.classes)
+        height, width = int(self.table.heights[rows[0]]), int(self.table.widths[rows[0]])
+        return small_masks([self.table[each] for each in rows], height, width, self.size, self.fit)

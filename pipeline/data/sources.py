@@ -1,7 +1,7 @@
 """Data sources: what the images are called, where they lie, and what their true masks are.
 
-Every source lists its ``Sample``s without decoding anything, and gives one sample's true mask as column-major
-edges when the image's size is known. ``open_source`` makes the source that the settings describe.
+Every source lists its ``Sample``s without decoding anything, and gives one sample's true masks, one for each class, as
+column-major edges when the image's size is known. ``open_source`` makes the source that the settings describe.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
+from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
 from pipeline.data.generated import write_generated
 from pipeline.data.images import (
     IMAGE_SUFFIXES,
@@ -26,7 +27,7 @@ from pipeline.data.images import (
     read_size,
 )
 from pipeline.errors import DataError, some
-from pipeline.rle import RleTable, get_format, read_csv, to_edges
+from pipeline.rle import RleTable, get_format, read_csv, split_class, to_edges
 
 Subset = Literal["train", "test"]
 
@@ -46,11 +47,11 @@ class Source(Protocol):
 
     samples: list[Sample]
 
-    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
-        """The sample's mask as column-major edges, uint32; None where the truth is not known.
+    def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
+        """The sample's masks as column-major edges, uint32, one for each class; None where the truth is not known.
 
         Raises:
-            DataError: the mask does not fit an image of ``height`` x ``width``, or is malformed.
+            DataError: a mask does not fit an image of ``height`` x ``width``, or is malformed.
         """
         ...
 
@@ -95,16 +96,18 @@ class KaggleSource:
             raise DataError(f"{self.csv}: no such file; data.train_csv names the CSV of training masks")
         train_files = list_images(root / settings.train_images)
         test_files = list_images(root / settings.test_images) if settings.test_images else {}
+        self.classes = settings.class_names
         self.tables = {"train": self._read_truth(self.csv, settings, train_files)}
-        train = _match_ids(self.tables["train"].ids, train_files, self.csv)
+        train_ids = image_ids(self.tables["train"].ids, self.classes)
+        train = _match_ids(train_ids, train_files, self.csv)
         test = by_stem(test_files)
         if self.test_csv:
             self.tables["test"] = self._read_truth(self.test_csv, settings, test_files)
-            test = _match_ids(self.tables["test"].ids, test_files, self.test_csv)
+            test = _match_ids(image_ids(self.tables["test"].ids, self.classes), test_files, self.test_csv)
         elif settings.sample_submission:
             sample = root / settings.sample_submission
-            test = _match_ids(read_sample_submission(sample)[1], test_files, sample)
-        groups = self._read_groups(settings)
+            test = _match_ids(image_ids(read_sample_submission(sample, settings)[1], self.classes), test_files, sample)
+        groups = self._read_groups(settings, set(train_ids))
         self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
         self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
         self.rows = {(s, i): row for s, table in self.tables.items() for row, i in enumerate(table.ids)}
@@ -115,9 +118,20 @@ class KaggleSource:
         sizes = None
         if get_format(settings.format).order == "C":
             sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
-        return read_csv(csv, fmt=settings.format, columns=settings.columns, sizes=sizes)
+        table = read_csv(
+            csv, settings.format, columns=settings.columns, class_column=settings.class_column_of_csvs, sizes=sizes
+        )
+        if settings.classes is not None:
+            found = {split_class(id)[1] for id in table.ids}
+            unknown = [name for name in settings.classes if name not in found]
+            if unknown:
+                raise DataError(
+                    f"{csv}: no row has the class {unknown[0]!r} of data.classes; the column "
+                    f"{settings.class_column!r} has {some(sorted(found))}"
+                )
+        return table
 
-    def _read_groups(self, settings: KaggleData) -> dict[str, str]:
+    def _read_groups(self, settings: KaggleData, ids: set[str]) -> dict[str, str]:
         wanted = settings.group_column
         if wanted is None:
             return {}
@@ -127,7 +141,6 @@ class KaggleSource:
         )
         if wanted not in frame:
             raise DataError(f"{self.csv}: no column {wanted!r} (data.group_column); it has {list(frame)}")
-        ids = set(self.tables["train"].ids)
         id_column = next((name for name in frame if set(frame[name]) == ids), None)
         if id_column is None:
             raise DataError(
@@ -139,22 +152,29 @@ class KaggleSource:
             raise DataError(f"{self.csv}: ids with several values of {wanted!r} (data.group_column): {some(torn)}")
         return dict(zip(pairs[id_column], pairs[wanted], strict=True))
 
-    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
-        table = self.tables.get(sample.subset)
-        if table is None:
+    def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
+        if sample.subset not in self.tables:
             return None
+        return [self._edges(sample, name, height, width) for name in self.classes]
+
+    def _edges(self, sample: Sample, name: str, height: int, width: int) -> np.ndarray:
+        """One class's mask; where classes have rows of their own, one without a row is not in the image."""
+        key = mask_id(sample.image_id, name)
+        row = self.rows.get((sample.subset, key))
+        if row is None:
+            return np.empty(0, np.uint32)
+        table = self.tables[sample.subset]
         csv = self.csv if sample.subset == "train" else self.test_csv
-        row = self.rows[sample.subset, sample.image_id]
         stated = (int(table.heights[row]), int(table.widths[row]))
         if stated not in ((0, 0), (height, width)):
             raise DataError(
-                f"{csv}: id {sample.image_id}: the mask is {stated[0]} x {stated[1]} (height x width), "
+                f"{csv}: id {key}: the mask is {stated[0]} x {stated[1]} (height x width), "
                 f"the image {sample.path.name} is {height} x {width}"
             )
         edges = table[row]
         if edges.size and int(edges[-1]) > height * width:
             raise DataError(
-                f"{csv}: id {sample.image_id}: a run ends at pixel {int(edges[-1])}, past the end of "
+                f"{csv}: id {key}: a run ends at pixel {int(edges[-1])}, past the end of "
                 f"{sample.path.name} ({height} x {width} = {height * width} pixels)"
             )
         return edges
@@ -191,8 +211,7 @@ class EasyPortraitSource:
 
     def __init__(self, settings: EasyPortraitData, root: Path) -> None:
         self.root = root
-        self.is_positive = np.zeros(256, np.uint8)
-        self.is_positive[list(settings.class_indices)] = 1
+        self.classes = ClassMaps(settings.class_indices)
         self.meta = self._read_meta(root, settings.meta)
         self.samples: list[Sample] = []
         self.masks: dict[str, Path] = {}
@@ -237,18 +256,19 @@ class EasyPortraitSource:
         members = set(self.meta.index[self.meta["set"] == split])
         return {stem: path for stem, path in by_stem(list_images(folder)).items() if stem in members}
 
-    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+    def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         path = self.masks.get(sample.image_id)
         if path is None:
             return None
-        return to_edges(self.is_positive[_read_mask(path, sample, height, width)])
+        return self.classes.edges(_read_mask(path, sample, height, width))
 
 
 class FolderSource:
     """Images with mask files beside them."""
 
     def __init__(self, settings: FolderData, root: Path) -> None:
-        self.values = settings.mask_values
+        self.rule = settings.mask_values
+        self.classes = None if settings.classes is None else ClassMaps(settings.classes)
         suffix = settings.mask_suffix
         images = by_stem(list_images(root / settings.train_images))
         if settings.train_masks is not None:
@@ -264,12 +284,44 @@ class FolderSource:
         self.samples = [Sample(stem, path, "train") for stem, path in images.items()]
         self.samples += [Sample(stem, path, "test") for stem, path in tests.items()]
 
-    def true_edges(self, sample: Sample, height: int, width: int) -> np.ndarray | None:
+    def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         if sample.subset == "test":
             return None
         path = self.masks[sample.image_id]
         values = _read_mask(path, sample, height, width)
-        return mask_edges(values, self.values, path, "data.mask_values")
+        if self.classes is None:
+            return [mask_edges(values, self.rule, path, "data.mask_values")]
+        self.classes.check(values, path)
+        return self.classes.edges(values)
+
+
+class ClassMaps:
+    """Masks out of maps of class indices.
+
+    Args:
+        indices: those of each class; an index of no class is background.
+    """
+
+    def __init__(self, indices: dict[str, tuple[int, ...]]) -> None:
+        self.count = len(indices)
+        self.class_of = np.zeros(256, np.uint8)  # 0 is the background, classes count from 1
+        for number, of_class in enumerate(indices.values(), 1):
+            self.class_of[list(of_class)] = number
+
+    def check(self, values: np.ndarray, path: Path) -> None:
+        """Refuse a map, uint8 (H, W), with values of no class but 0.
+
+        Raises:
+            DataError: naming the file and the first of them.
+        """
+        strange = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[1:] * (self.class_of[1:] == 0)) + 1
+        if strange.size:
+            raise DataError(f"{path}: has the value {strange[0]}, which is of none of data.classes")
+
+    def edges(self, values: np.ndarray) -> list[np.ndarray]:
+        """uint8 (H, W) -> edges of each class."""
+        numbers = self.class_of[values]
+        return [to_edges(numbers == number) for number in range(1, self.count + 1)]
 
 
 def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarray:
@@ -283,27 +335,36 @@ def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarra
 
 
 def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[list[str], list[str]]:
-    """Columns and ids of the submission, in the order of the sample submission where there is one.
+    """Columns and ids (``mask_ids``) of the submission, in the order of the sample submission where there is one.
 
     Raises:
-        DataError: the sample submission asks for other images than the test set has.
+        DataError: the sample submission asks for other images or classes than there are.
     """
+    expected = mask_ids(sorted(test_ids), settings.class_names)
     sample = getattr(settings, "sample_submission", None)
     if sample is None:
-        return list(settings.submission_columns), sorted(test_ids)
+        return list(row_columns(settings.class_column_of_csvs, settings.submission_columns)), expected
     path = settings.root / sample
-    columns, ids = read_sample_submission(path)
-    if sorted(ids) != sorted(test_ids):
-        differing = sorted(set(ids) ^ set(test_ids)) or sorted({i for i in ids if ids.count(i) > 1})
+    columns, ids = read_sample_submission(path, settings)
+    if sorted(ids) != sorted(expected):
+        differing = sorted(set(ids) ^ set(expected)) or sorted({i for i in ids if ids.count(i) > 1})
         raise DataError(f"{path}: its ids are not those of the test images: {some(differing)}")
     return columns, ids
 
 
-def read_sample_submission(path: Path) -> tuple[list[str], list[str]]:
-    """Column names and ids, in the file's order, of a two-column sample submission."""
+def read_sample_submission(path: Path, settings: DataSettings) -> tuple[list[str], list[str]]:
+    """Column names and ids, in the file's order, of a sample submission: id and RLE, or id, class and RLE.
+
+    Raises:
+        DataError: it does not exist, or has other columns.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; set data.sample_submission to null if the competition has none")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if frame.shape[1] != 2:
-        raise DataError(f"{path}: a sample submission has two columns, id and RLE; this has {list(frame)}")
-    return list(frame.columns), frame.iloc[:, 0].tolist()
+    columns, class_column = list(frame), settings.class_column_of_csvs
+    if class_column is None and len(columns) == 2:
+        return columns, frame.iloc[:, 0].tolist()
+    if class_column is not None and len(columns) == 3 and columns[1] == class_column:
+        return columns, [mask_id(*pair) for pair in zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True)]
+    wanted = "two columns, id and RLE" if class_column is None else f"three columns, id, {class_column} and RLE"
+    raise DataError(f"{path}: a sample submission has {wanted}; this has {columns}")

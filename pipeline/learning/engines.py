@@ -29,7 +29,7 @@ class Engine:
     name: str
     """What computes, and in which precision."""
     compute: Compute
-    """uint8 (N, 3, H, W) -> logits, float (N, H, W)."""
+    """uint8 (N, 3, H, W) -> logits, float (N, C, H, W)."""
     difference: float
     """Largest difference of a probability from PyTorch's in fp32, on the sample."""
 
@@ -45,7 +45,7 @@ def choose_engine(
     """The engine to predict with.
 
     Args:
-        network: in evaluation mode; uint8 (N, 3, H, W) -> logits (N, H, W).
+        network: in evaluation mode; uint8 (N, 3, H, W) -> logits (N, C, H, W).
         wanted: ``auto``: OpenVINO on a CPU, if it is installed, agrees with PyTorch on the sample, and there are
             enough images.
         sample: uint8 (N, 3, H, W), some of the images, to compare on.

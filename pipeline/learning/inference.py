@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,86 +15,119 @@ from pipeline.data.probabilities import as_bytes
 from pipeline.geometry import Tiling
 from pipeline.learning.engines import Compute, Engine, choose_engine
 from pipeline.learning.hardware import best_device, choose_precision, choose_workers
+from pipeline.learning.sizes import resize, scaled_size
 
 SAMPLE = 8  # images on which engines are compared
 
 
-def make_engine(
-    network: torch.nn.Module,
-    images: np.ndarray,
-    rows: np.ndarray,
-    *,
-    count: int,
-    flip: bool,
-    engine: EngineName,
-    tiling: Tiling,
-) -> Engine:
-    """The engine for ``predict_batches``, compared on a few of the images.
+@dataclass(frozen=True)
+class Views:
+    """Changed copies of an image, whose predictions are changed back and averaged (test-time augmentation)."""
+
+    scales: tuple[float, ...]
+    """Sizes of the copies, as multiples of the stored one."""
+    flip: bool
+    """Each of them mirrored, too."""
+    mirrored: list[int]
+    """For each of the C classes the one that it is in a mirrored image."""
+    tiling: Tiling
+    """Into what an image is cut; copies of all sizes are whole where the stored size is a single tile."""
+
+    def tilings(self, size: tuple[int, int]) -> dict[tuple[int, int], Tiling]:
+        """The sizes of the copies of an image of that size, and into what those are cut."""
+        whole = self.tiling.size == size
+        sizes = dict.fromkeys(scaled_size(size, scale) for scale in self.scales)
+        return {each: replace(self.tiling, size=each) if whole else self.tiling for each in sizes}
+
+    def calls(self, size: tuple[int, int]) -> int:
+        """How often the network is called for an image of that size."""
+        return sum(len(tiling.boxes(*each)) for each, tiling in self.tilings(size).items()) * (1 + self.flip)
+
+
+def make_engines(
+    network: torch.nn.Module, images: np.ndarray, rows: np.ndarray, *, count: int, engine: EngineName, views: Views
+) -> list[Engine]:
+    """An engine for each size of ``views``, compared on a few of the images.
 
     Args:
-        network: uint8 (N, 3, H, W) -> logits (N, H, W).
+        network: uint8 (N, 3, H, W) -> logits (N, C, H, W).
         images: uint8 (M, H, W, 3), a memory map.
         rows: int (N,), rows of ``images`` to choose the few from.
         count: images to predict in all.
-        flip: whether each is predicted twice.
         engine: the one that is wanted.
-        tiling: into what each is cut.
+        views: as ``predict_batches`` is given.
     """
     device = best_device()
-    boxes = tiling.boxes(*images.shape[1:3])
-    middle = boxes[len(boxes) // 2]
-    sample = torch.stack([as_tensor(middle.cut(images[row])) for row in rows[:SAMPLE]])
     precision = choose_precision("auto", device)
-    return choose_engine(network.eval(), engine, sample, count * (1 + flip) * len(boxes), device, precision)
+    whole = torch.stack([as_tensor(images[row]) for row in rows[:SAMPLE]])
+    size = tuple(images.shape[1:3])
+    engines = []
+    for copy_size, tiling in views.tilings(size).items():
+        boxes = tiling.boxes(*copy_size)
+        middle = boxes[len(boxes) // 2]
+        sample = resize(whole, copy_size)[..., middle.rows, middle.columns].contiguous()
+        calls = count * views.calls(size) // len(views.tilings(size))
+        engines.append(choose_engine(network.eval(), engine, sample, calls, device, precision))
+    return engines
 
 
 def in_tiles(compute: Compute, images: torch.Tensor, tiling: Tiling) -> torch.Tensor:
     """Logits of images that may be larger than what the network is to see at once.
 
     Args:
-        compute: uint8 (N, 3, h, w) -> logits (N, h, w), for tiles.
+        compute: uint8 (N, 3, h, w) -> logits (N, C, h, w), for tiles.
         images: uint8 (N, 3, H, W).
         tiling: how to cut them; logits of several tiles are averaged by its window.
 
     Returns:
-        float (N, H, W).
+        float (N, C, H, W).
     """
     boxes = tiling.boxes(*images.shape[-2:])
     if len(boxes) == 1:
         return compute(images)
     window = torch.from_numpy(tiling.window()).to(images.device)
-    total = torch.zeros(len(images), *images.shape[-2:], device=images.device)
-    weights = torch.zeros(images.shape[-2:], device=images.device)
+    total, weights = None, torch.zeros(images.shape[-2:], device=images.device)
     for box in boxes:
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-        total[:, rows, columns] += window * compute(images[..., rows, columns]).to(images.device)
+        rows, columns = box.rows, box.columns
+        logits = compute(images[..., rows, columns]).to(images.device)
+        if total is None:
+            total = logits.new_zeros(*logits.shape[:2], *images.shape[-2:])
+        total[..., rows, columns] += window * logits
         weights[rows, columns] += window
     return total / weights
 
 
 def predict_batches(
-    engine: Engine, images: np.ndarray, rows: np.ndarray, *, batch_size: int, flip: bool, tiling: Tiling
+    engines: list[Engine], images: np.ndarray, rows: np.ndarray, *, batch_size: int, views: Views
 ) -> Iterator[np.ndarray]:
     """Probabilities of the chosen images, batch by batch, in the order of ``rows``.
 
     Args:
-        engine: of ``make_engine``.
+        engines: of ``make_engines``.
         images: uint8 (M, H, W, 3), a memory map.
         rows: int (N,), rows of ``images``.
         batch_size: images in memory at a time.
-        flip: average with the prediction for the mirrored image.
-        tiling: as ``make_engine`` was given.
+        views: whose predictions are averaged.
 
     Yields:
-        uint8 (B, H, W), 255 = 1.0.
+        uint8 (B * C, H, W), 255 = 1.0; an image's masks are next to each other.
     """
     device = best_device()
     workers = choose_workers("auto", device)
     loader = DataLoader(HeldOutImages(images, None, rows), batch_size, num_workers=workers, worker_init_fn=quiet_worker)
     for batch in loader:
-        batch = batch.to(device, non_blocking=True)
-        probabilities = in_tiles(engine.compute, batch, tiling).sigmoid()
-        if flip:
-            mirrored = in_tiles(engine.compute, batch.flip(-1), tiling).sigmoid().flip(-1)
-            probabilities = (probabilities + mirrored) / 2
-        yield as_bytes(probabilities.cpu().numpy())
+        probabilities = predict_views(engines, batch.to(device, non_blocking=True), views)
+        yield as_bytes(probabilities.flatten(0, 1).cpu().numpy())
+
+
+def predict_views(engines: list[Engine], batch: torch.Tensor, views: Views) -> torch.Tensor:
+    """uint8 (N, 3, H, W) -> probabilities, float (N, C, H, W), averaged over all views."""
+    size = tuple(batch.shape[-2:])
+    found = []
+    for engine, (copy_size, tiling) in zip(engines, views.tilings(size).items(), strict=True):
+        copies = resize(batch, copy_size)
+        found.append(resize(in_tiles(engine.compute, copies, tiling).sigmoid(), size))
+        if views.flip:
+            reflected = in_tiles(engine.compute, copies.flip(-1), tiling).sigmoid().flip(-1)
+            found.append(resize(reflected[:, views.mirrored], size))
+    return torch.stack(found).mean(0).clamp(0, 1)

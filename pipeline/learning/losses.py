@@ -75,6 +75,11 @@ LOSSES: dict[str, Loss] = {
 
 
 def mixed_loss(logits: torch.Tensor, targets: torch.Tensor, settings: LossSettings) -> torch.Tensor:
-    """The losses with a weight in the settings, times it, added up."""
+    """The losses with a weight in the settings, times it, added up.
+
+    Args:
+        logits, targets: float (N, C, H, W); each class of each image counts as a mask of its own.
+    """
     weights = settings.model_dump()
+    logits, targets = logits.flatten(0, 1), targets.flatten(0, 1)
     return sum(weights[name] * loss(logits, targets) for name, loss in LOSSES.items() if weights[name])

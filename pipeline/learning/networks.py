@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.functional import pad
 
 from pipeline.artifacts import need, whole_or_absent, write_json
 from pipeline.config import ModelSettings
@@ -40,17 +41,22 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         architecture, encoder, options: as in the settings.
+        classes: how many kinds of foreground there are, which exclude each other.
 
     Raises:
         DataError: there is no such architecture or encoder, or it refuses the options.
     """
 
-    def __init__(self, architecture: str, encoder: str, options: dict[str, Any]) -> None:
+    def __init__(self, architecture: str, encoder: str, options: dict[str, Any], classes: int = 1) -> None:
         super().__init__()
-        self.description = {"architecture": architecture, "encoder": encoder, "options": options}
+        self.description = {
+            "architecture": architecture, "encoder": encoder, "options": options, "classes": classes,
+        }  # fmt: skip
         check_names(architecture, encoder, options)
         try:
-            self.body = smp.create_model(architecture.lower(), encoder, encoder_weights=None, classes=1, **options)
+            self.body = smp.create_model(
+                architecture.lower(), encoder, encoder_weights=None, classes=classes, **options
+            )
         except (TypeError, ValueError, KeyError) as error:
             raise DataError(f"{architecture} with {encoder} and the options {options}: {error}") from None
         mean, std = LITE_MEAN_STD if encoder.startswith(LITE_PREFIX) else IMAGENET_MEAN_STD
@@ -58,12 +64,27 @@ class SegmentationNetwork(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, H, W), RGB -> logits (N, H, W)."""
-        return self.body((images - self.mean) / self.std).squeeze(1)
+        """uint8 (N, 3, H, W), RGB -> logits (N, C, H, W), whose sigmoids are the probabilities of the classes."""
+        return log_odds(self.body((images - self.mean) / self.std))
 
     @property
     def encoder(self) -> nn.Module:
         return self.body.encoder
+
+
+def log_odds(scores: torch.Tensor) -> torch.Tensor:
+    """Logits of each class against all others, the background, whose score is always 0, among them.
+
+    Their sigmoids are the softmax over background and classes; a single class's score is its logit already.
+
+    Args:
+        scores: float (N, C, H, W).
+    """
+    scores = scores.float()  # a difference of numbers that may be large
+    all_scores = pad(scores, (0, 0, 0, 0, 1, 0))
+    classes = range(1, all_scores.shape[1])
+    others = [torch.cat([all_scores[:, :own], all_scores[:, own + 1 :]], dim=1).logsumexp(dim=1) for own in classes]
+    return scores - torch.stack(others, dim=1)
 
 
 def check_names(architecture: str, encoder: str, options: dict[str, Any]) -> None:
@@ -93,14 +114,14 @@ def check_names(architecture: str, encoder: str, options: dict[str, Any]) -> Non
             raise DataError(f"unknown option {option!r} of {architecture}; the nearest is {nearest!r}")
 
 
-def build_network(settings: ModelSettings, seed: int) -> SegmentationNetwork:
-    """A network with its start weights; ``seed`` draws those that are random.
+def build_network(settings: ModelSettings, seed: int, classes: int = 1) -> SegmentationNetwork:
+    """A network for so many classes with its start weights; ``seed`` draws those that are random.
 
     Raises:
         DataError: a name is unknown, or the weights are missing, unreachable or do not fit.
     """
     torch.manual_seed(seed)
-    network = SegmentationNetwork(settings.architecture, settings.encoder, settings.options)
+    network = SegmentationNetwork(settings.architecture, settings.encoder, settings.options, classes)
     if settings.weights is not None:
         load_encoder(network.encoder, encoder_weights(settings.encoder, settings.weights), settings.weights)
     freeze(network.encoder, settings.frozen)
@@ -269,6 +290,6 @@ def load_network(path: Path) -> SegmentationNetwork:
     state = read_state(need(path, "train"))
     about = need(path.with_name(path.name + ".json"), "train")
     description = json.loads(about.read_text(encoding="utf-8"))["network"]
-    network = SegmentationNetwork(description["architecture"], description["encoder"], description["options"])
+    network = SegmentationNetwork(**description)
     network.load_state_dict(state)
     return network.eval()

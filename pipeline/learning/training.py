@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from segmentation_models_pytorch.base import ClassificationHead
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -38,6 +38,7 @@ from pipeline.learning.hardware import (
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import SegmentationNetwork
+from pipeline.learning.sizes import resize, scaled_size
 from pipeline.postprocess import HALF
 
 
@@ -45,8 +46,9 @@ from pipeline.postprocess import HALF
 class FoldData:
     """Small copies of N images, and which rows to train and to validate on.
 
-    ``images`` are uint8 (H, W, 3) each, ``masks`` uint8 (H, W), ``empty`` bool (N,): no pixel of the mask is set,
-    ``tiling`` cuts what the network does not see at once.
+    ``images`` are uint8 (H, W, 3) each, ``masks`` uint8 (H, W, C), ``empty`` bool (N,): no pixel of any mask is set,
+    ``tiling`` cuts what the network does not see at once, ``mirrored`` tells for each of the C classes which one it is
+    in a mirrored image.
     """
 
     images: Sequence[np.ndarray]
@@ -55,6 +57,7 @@ class FoldData:
     training_rows: np.ndarray
     held_out_rows: np.ndarray
     tiling: Tiling
+    mirrored: list[int]
 
 
 class FoldLoaders(L.LightningDataModule):
@@ -73,8 +76,8 @@ class FoldLoaders(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch
         data = self.data
-        cut = data.tiling.size != data.masks[0].shape
-        augmentation = Augmentation(self.settings.augmentation, self.seed, data.tiling.size if cut else None)
+        tile = data.tiling.size if data.tiling.size != data.masks[0].shape[:2] else None
+        augmentation = Augmentation(self.settings.augmentation, self.seed, data.mirrored, tile)
         # The order is the data set's own: a sampler would draw a new one whenever Lightning starts to iterate,
         # which it does once more after a resumption.
         rng = np.random.default_rng([self.seed, epoch])
@@ -150,7 +153,7 @@ class SegmentationTraining(L.LightningModule):
         self.origin = origin
         self.val_loss, self.val_dice = MeanMetric(), MeanMetric()
         if settings.auxiliary:
-            self.presence = ClassificationHead(network.encoder.out_channels[-1], classes=1)
+            self.presence = ClassificationHead(network.encoder.out_channels[-1], network.description["classes"])
             self.hook = network.encoder.register_forward_hook(self._keep_deepest)
 
     def _keep_deepest(self, _: torch.nn.Module, __: Any, features: list[torch.Tensor]) -> None:
@@ -166,27 +169,27 @@ class SegmentationTraining(L.LightningModule):
         loss = self._loss(self._logits(images), masks)
         if self.settings.auxiliary:
             there = (masks >= HALF).any(-1).any(-1).float()
-            presence = binary_cross_entropy_with_logits(self.presence(self.deepest).float().squeeze(1), there)
+            presence = binary_cross_entropy_with_logits(self.presence(self.deepest).float(), there)
             loss = loss + self.settings.auxiliary * presence
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
-        images, masks = batch
-        logits = in_tiles(self._logits, images, self.tiling)
+        images, masks = self._sized(*batch)
+        logits = in_tiles(self._logits, images, replace(self.tiling, size=self._epoch_size(self.tiling.size)))
         loss = self._loss(logits, masks)
         # Metrics add up over images and processes, however unequal the batches are.
         self.val_loss.update(loss, len(logits))
-        self.val_dice.update(image_dice(logits > 0, masks >= HALF))
+        self.val_dice.update(mask_dice(logits > 0, masks >= HALF))
         self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice})
 
     def _sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch at the size of this epoch."""
-        height, width = images.shape[-2:]
-        size = training_size(height, width, self.settings.progressive, self.current_epoch, self.settings.epochs)
-        if size == (height, width):
-            return images, masks
-        return resize(images, size), resize(masks.unsqueeze(1), size).squeeze(1)
+        size = self._epoch_size(images.shape[-2:])
+        return resize(images, size), resize(masks, size)
+
+    def _epoch_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return training_size(size, self.settings.progressive, self.current_epoch, self.settings.epochs)
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         return self.network(images.to(memory_format=torch.channels_last)).float()
@@ -220,25 +223,15 @@ class SegmentationTraining(L.LightningModule):
         checkpoint["origin"] = self.origin
 
 
-def training_size(height: int, width: int, settings: ProgressiveSettings, epoch: int, epochs: int) -> tuple[int, int]:
-    """Height and width of the input in an epoch (counted from 0) of progressive resizing.
-
-    Multiples of 32 like the full size, at least 32.
-    """
-    if epoch >= round(settings.share * epochs):
-        return height, width
-    return tuple(max(32, 32 * round(settings.scale * side / 32)) for side in (height, width))
+def training_size(size: tuple[int, int], settings: ProgressiveSettings, epoch: int, epochs: int) -> tuple[int, int]:
+    """Height and width of the input in an epoch (counted from 0) of progressive resizing."""
+    return scaled_size(size, 1 if epoch >= round(settings.share * epochs) else settings.scale)
 
 
-def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (N, C, H, W) -> uint8 (N, C, h, w), filtered so that nothing is skipped when shrinking."""
-    return interpolate(images, size, mode="bilinear", antialias=True)
-
-
-def image_dice(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Dice of each image, bool (N, H, W) twice -> float (N,); 1 where both are empty."""
-    overlap = (predicted & true).sum((1, 2))
-    total = predicted.sum((1, 2)) + true.sum((1, 2))
+def mask_dice(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Dice of each mask, bool (..., H, W) twice -> float (...); 1 where both are empty."""
+    overlap = (predicted & true).sum((-2, -1))
+    total = predicted.sum((-2, -1)) + true.sum((-2, -1))
     return torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)
 
 

@@ -62,10 +62,11 @@ from .shapes import (
     remove_small,
     transpose,
 )
-from .table import RleTable, split_class
+from .table import CLASS_SEPARATOR, RleTable, split_class
 from .unpacking import open_unpacked
 
 __all__ = [
+    "CLASS_SEPARATOR",
     "FORMATS",
     "Components",
     "RleError",

@@ -42,6 +42,16 @@ class RleTable:
         ids = [self.ids[index] for index in indices]
         return RleTable(ids, offsets, edges, self.heights[indices], self.widths[indices])
 
+    @classmethod
+    def stacked(cls, tables: Sequence["RleTable"]) -> "RleTable":
+        """The rows of one table after the other; their ids must differ."""
+        lengths = np.concatenate([np.diff(table.offsets) for table in tables])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        edges, heights, widths = (
+            np.concatenate([getattr(table, name) for table in tables]) for name in ("edges", "heights", "widths")
+        )
+        return cls([id for table in tables for id in table.ids], offsets, edges, heights, widths)
+
 
 def split_class(row_id: str) -> tuple[str, str]:
     """The image and the class of an id "image/class". Raises RleError for an id without a class."""

@@ -1,8 +1,8 @@
 """Average the folds for the test images, and blend the models.
 
 Reads   kfold/<experiment>/<model>/fold<k>/oof.zarr and test.zarr of every model and fold, folds.csv
-Writes  kfold/<experiment>/ensemble/oof.zarr       uint8 (N, H, W), all training images in the order of images.csv
-        kfold/<experiment>/ensemble/test.zarr      uint8 (N, H, W), all test images
+Writes  kfold/<experiment>/ensemble/oof.zarr       uint8 (N, H, W), all training images' masks, as images.csv has them
+        kfold/<experiment>/ensemble/test.zarr      uint8 (N, H, W), those of all test images
         kfold/<experiment>/ensemble/weights.json   the weight of each model; they sum to one
 
     python -m pipeline ensemble --experiment pipeline/experiments/demo.yaml
@@ -18,6 +18,7 @@ from pipeline.artifacts import Artifacts, write_json, write_record
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import load_experiment
 from pipeline.data.cache import read_images
+from pipeline.data.classes import mask_ids
 from pipeline.data.oof import open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, write_probabilities
 
@@ -34,9 +35,10 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     artifacts = Artifacts.of(settings)
     folds = range(settings.folds.count)
     weights = {name: 1 / len(settings.models) for name in settings.models}
-    train_ids = read_images(artifacts, "train")["image_id"].tolist()
-    test_ids = read_images(artifacts, "test")["image_id"].tolist()
-    held_out = {name: read_out_of_fold(artifacts, name, settings.folds.count) for name in settings.models}
+    classes = settings.data.class_names
+    train_ids = mask_ids(read_images(artifacts, "train")["image_id"], classes)
+    test_ids = mask_ids(read_images(artifacts, "test")["image_id"], classes)
+    held_out = {name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models}
     tests = {name: [open_test_maps(artifacts, name, fold, test_ids) for fold in folds] for name in settings.models}
 
     def blended(count: int, of_models: dict[str, list]) -> Iterator[np.ndarray]:

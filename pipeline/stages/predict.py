@@ -1,8 +1,8 @@
 """Predict the held-out and the test images with one trained fold.
 
 Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors, folds.csv, images.csv and its small copies
-Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images, 255 = 1.0
-        kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images
+Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images' masks, 255 = 1.0
+        kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images' masks
 
     python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
 """
@@ -28,8 +28,9 @@ from pipeline.command import (
 )  # fmt: skip
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
+from pipeline.data.classes import mask_ids, mirrored
 from pipeline.data.probabilities import write_probabilities
-from pipeline.learning.inference import make_engine, predict_batches
+from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
 
 
@@ -63,29 +64,25 @@ def predict(
     )
     options = settings.prediction
     count = len(held_out) + len(test_ids)
-    tiling = settings.image.tiling
-    engine = make_engine(
-        network,
-        open_small(cache.images("train")),
-        held_out,
-        count=count,
-        flip=options.flip,
-        engine=options.engine,
-        tiling=tiling,
-    )
+    classes = settings.data.class_names
+    views = Views(options.scales, options.flip, mirrored(classes), settings.image.tiling)
+    train_images = open_small(cache.images("train"))
+    engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
+    name, difference = engines[0].name, max(engine.difference for engine in engines)
     started = time.perf_counter()
     for path, subset, rows, image_ids in jobs:
         images = open_small(cache.images(subset))
-        batches = predict_batches(engine, images, rows, batch_size=options.batch_size, flip=options.flip, tiling=tiling)
+        batches = predict_batches(engines, images, rows, batch_size=options.batch_size, views=views)
         steps = -(-len(rows) // options.batch_size)
-        write_probabilities(path, image_ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
-        used = {**options.model_dump(mode="json"), "engine": engine.name, "difference": engine.difference}
+        ids = mask_ids(image_ids, classes)
+        write_probabilities(path, ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
+        used = {**options.model_dump(mode="json"), "engine": name, "difference": difference}
         write_record(path, used, [paths.weights, artifacts.images, artifacts.folds])
     rate = count / (time.perf_counter() - started)
-    apart = f", probabilities within {engine.difference:.4f} of torch fp32" if engine.difference else ""
+    apart = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(
         f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, "
-        f"{rate:.1f} images/s with {engine.name}{apart}"
+        f"{rate:.1f} images/s with {name}{apart}"
     )
 
 

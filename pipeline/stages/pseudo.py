@@ -2,7 +2,8 @@
 
 Reads   kfold/<other>/<model>/fold<k>/test.zarr of all models of the experiment ``pseudo.experiment``
         images.csv and folds.csv of both experiments
-Writes  kfold/<experiment>/pseudo/fold<k>.csv   image_id, rle, height, width; the surest first
+Writes  kfold/<experiment>/pseudo/fold<k>.csv   image_id, rle, height, width; the surest first (with a class column
+                                                where there are several)
 
 Fold k's masks come from the other experiment's networks of fold k alone, which have not seen the images that fold k
 holds out: the out-of-fold score stays honest, and `tune` says whether the test images have helped. Pseudo-labelled
@@ -20,10 +21,12 @@ import numpy as np
 from pipeline.artifacts import Artifacts, whole_or_absent, write_record
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import read_images
+from pipeline.data.cache import one_row_a_mask, read_images
+from pipeline.data.classes import mask_rows, row_columns
 from pipeline.data.oof import open_test_maps
 from pipeline.data.probabilities import CHUNK
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
+from pipeline.errors import DataError, some
 from pipeline.geometry import restore
 from pipeline.postprocess import HALF, expected_dice
 from pipeline.rle import edges_to_text, to_edges, write_csv
@@ -41,38 +44,45 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     artifacts = Artifacts.of(settings)
     source, source_artifacts = labelling_experiment(settings)
     check_same_folds(artifacts, source_artifacts)
-    images = read_images(artifacts, "test")
-    image_ids = images["image_id"].tolist()
-    sizes = list(zip(images["height"].tolist(), images["width"].tolist(), strict=True))
-    count = round(settings.pseudo.share * len(image_ids))
+    classes = settings.data.class_names
+    if source.data.class_names != classes:
+        raise DataError(f"pseudo.experiment {source.name!r} has other classes: {some(source.data.class_names)}")
+    masks = one_row_a_mask(read_images(artifacts, "test"), classes)
+    ids = masks["mask_id"].tolist()
+    sizes = list(zip(masks["height"].tolist(), masks["width"].tolist(), strict=True))
+    images = len(ids) // len(classes)
+    count = round(settings.pseudo.share * images)
     for fold in range(settings.folds.count):
-        texts, confidence = [], np.empty(len(image_ids))
-        maps = track(_fold_maps(source, fold, image_ids), len(image_ids), f"pseudo fold {fold}", console)
+        texts, confidence = [], np.empty(len(ids))
+        maps = track(_fold_maps(source, fold, ids), len(ids), f"pseudo fold {fold}", console)
         for row, (probability, size) in enumerate(zip(maps, sizes, strict=True)):
             restored = restore(probability, *size, source.image.fit)
             edges = to_edges(restored, threshold=HALF)
             texts.append(edges_to_text(edges, size))
             confidence[row] = expected_dice(restored, HALF)
-        surest = np.argsort(-confidence, kind="stable")[:count]
+        of_images = confidence.reshape(images, -1).mean(axis=1)
+        surest = np.argsort(-of_images, kind="stable")[:count]
+        rows = mask_rows(surest, len(classes))
         with whole_or_absent(artifacts.pseudo(fold)) as path:
             write_csv(
                 path,
-                [image_ids[row] for row in surest],
-                [texts[row] for row in surest],
-                sizes=[sizes[row] for row in surest],
+                [ids[row] for row in rows],
+                [texts[row] for row in rows],
+                row_columns(settings.data.class_column_of_csvs),
+                [sizes[row] for row in rows],
             )
         inputs = [source_artifacts.fold(model, fold).test for model in source.models]
         write_record(artifacts.pseudo(fold), settings.pseudo.model_dump(mode="json"), inputs)
-        least = f", expected Dice {confidence[surest[-1]]:.4f} or more" if count else ""
-        console.print(f"pseudo: fold {fold}: {count} of {len(image_ids)} test images{least}")
+        least = f", expected Dice {of_images[surest[-1]]:.4f} or more" if count else ""
+        console.print(f"pseudo: fold {fold}: {count} of {images} test images{least}")
 
 
-def _fold_maps(source: Experiment, fold: int, image_ids: list[str]) -> Iterator[np.ndarray]:
-    """The mean of a fold's models for each test image, uint8 (H, W)."""
+def _fold_maps(source: Experiment, fold: int, ids: list[str]) -> Iterator[np.ndarray]:
+    """The mean of a fold's models for each test mask, uint8 (H, W)."""
     artifacts = Artifacts.of(source)
-    maps = [open_test_maps(artifacts, model, fold, image_ids) for model in source.models]
-    for start in range(0, len(image_ids), CHUNK):
-        rows = slice(start, min(start + CHUNK, len(image_ids)))
+    maps = [open_test_maps(artifacts, model, fold, ids) for model in source.models]
+    for start in range(0, len(ids), CHUNK):
+        rows = slice(start, min(start + CHUNK, len(ids)))
         yield from np.rint(np.mean([of_model[rows] for of_model in maps], axis=0)).astype(np.uint8)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.artifacts import Artifacts, need, read_json, whole_or_absent, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import read_images, read_true_masks
+from pipeline.data.cache import one_row_a_mask, read_images, read_true_masks
 from pipeline.data.images import read_image
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.postprocess import final_edges
@@ -69,17 +69,18 @@ class Gallery:
 
     def __init__(self, settings: Experiment, artifacts: Artifacts, threshold: int) -> None:
         self.settings, self.threshold = settings, threshold
-        self.images = read_images(artifacts, "train")
-        self.truth = read_true_masks(artifacts, self.images["image_id"].tolist())
+        images, classes = read_images(artifacts, "train"), settings.data.class_names
+        self.masks = one_row_a_mask(images, classes)
+        self.truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
         self.maps = read_probabilities(artifacts.ensemble_oof, "ensemble").maps
 
     def predicted(self, row: int, prob_hw: np.ndarray) -> np.ndarray:
-        height, width = (int(self.images[side].iloc[row]) for side in ("height", "width"))
+        height, width = (int(self.masks[side].iloc[row]) for side in ("height", "width"))
         return final_edges(prob_hw, height, width, self.settings.image.fit, self.threshold)
 
     def draw(self, path: Path, console: Any) -> None:
         """Three rows of pictures: the worst, the middle and the best by Dice, of images with a mask."""
-        scores = np.ones(len(self.images))
+        scores = np.ones(len(self.masks))
         for row in track(range(len(scores)), len(scores), "report", console):
             if row % CHUNK == 0:
                 chunk = self.maps[row : row + CHUNK]
@@ -91,13 +92,14 @@ class Gallery:
         figure, axes = plt.subplots(3, shown, figsize=(1.9 * shown, 7.6), squeeze=False, layout="constrained")
         for line, (title, rows) in zip(axes, picks.items(), strict=True):
             for axis, row in zip(line, rows, strict=True):
-                self._draw_one(axis, int(row), f"{title}: {scores[row]:.3f}")
+                heading = " ".join(filter(None, (title, self.masks["class"].iloc[row])))
+                self._draw_one(axis, int(row), f"{heading}: {scores[row]:.3f}")
         figure.suptitle(f"{self.settings.name}: out-of-fold masks, Dice; predicted in pink, true in blue", fontsize=10)
         figure.savefig(path, dpi=110)
         plt.close(figure)
 
     def _draw_one(self, axis: Any, row: int, title: str) -> None:
-        photograph = read_image(self.settings.data.root / self.images["path"].iloc[row])
+        photograph = read_image(self.settings.data.root / self.masks["path"].iloc[row])
         shape = (photograph.height, photograph.width)
         axis.imshow(photograph.pixels)
         outlines = ((self.truth[row], TRUE_COLOUR), (self.predicted(row, self.maps[row]), PREDICTED_COLOUR))

@@ -38,8 +38,10 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     images = read_images(artifacts, "train")
-    masks = read_true_masks(artifacts, images["image_id"].tolist())
-    share = areas(masks) / (images["height"] * images["width"]).to_numpy()
+    classes = settings.data.class_names
+    masks = read_true_masks(artifacts, images["image_id"].tolist(), classes)
+    covered = areas(masks).reshape(-1, len(classes)).sum(axis=1)
+    share = covered / (images["height"] * images["width"]).to_numpy()
     small = open_small(CachePaths(artifacts.cache).images("train"))
     pairs = duplicate_pairs(images, small, settings.folds)
     folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
@@ -57,7 +59,7 @@ def assign_folds(
 
     Args:
         images: training rows of ``images.csv``.
-        share: float (N,), the part of each image that its mask covers.
+        share: float (N,), the part of each image that its masks cover.
         pairs: int (P, 2), row numbers of images that are duplicates of each other.
         settings: number of folds and of area bins.
         seed: of the shuffle.

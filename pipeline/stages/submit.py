@@ -1,7 +1,7 @@
 """Write the submission CSV, read it back and check it.
 
 Reads   kfold/<experiment>/ensemble/test.zarr, tuning.json, images.csv; the sample submission where there is one
-Writes  submissions/<experiment>.csv    id and RLE, in the sample submission's order and columns
+Writes  submissions/<experiment>.csv    id (and class) and RLE, in the sample submission's order and columns
         submissions/<experiment>.json   provenance: scores, settings, inputs, versions
 
     python -m pipeline submit --experiment pipeline/experiments/demo.yaml
@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.artifacts import Artifacts, fingerprint, need, read_json, versions, whole_or_absent, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import load_experiment
-from pipeline.data.cache import read_images
+from pipeline.data.cache import one_row_a_mask, read_images
 from pipeline.data.oof import check_ids
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.data.sources import submission_template
@@ -36,19 +36,20 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     artifacts = Artifacts.of(settings)
     tuning = read_json(need(artifacts.tuning, "tune"))
     images = read_images(artifacts, "test")
-    image_ids = images["image_id"].tolist()
+    table = one_row_a_mask(images, settings.data.class_names)
+    ids = table["mask_id"].tolist()
     stored = read_probabilities(artifacts.ensemble_test, "ensemble")
-    check_ids(stored, image_ids, artifacts.ensemble_test)
-    columns, order = submission_template(settings.data, image_ids)
+    check_ids(stored, ids, artifacts.ensemble_test)
+    columns, order = submission_template(settings.data, images["image_id"].tolist())
     fmt = settings.data.submission_format
-    sizes = dict(zip(image_ids, zip(images["height"].tolist(), images["width"].tolist(), strict=True), strict=True))
+    sizes = dict(zip(ids, zip(table["height"].tolist(), table["width"].tolist(), strict=True), strict=True))
     masks: dict[str, np.ndarray] = {}
-    for row, image_id in enumerate(track(image_ids, len(image_ids), "submit", console)):
+    for row, mask_id in enumerate(track(ids, len(ids), "submit", console)):
         if row % CHUNK == 0:
-            chunk = stored.maps[row : min(row + CHUNK, len(image_ids))]
-        masks[image_id] = final_edges(chunk[row % CHUNK], *sizes[image_id], settings.image.fit, tuning["threshold"])
+            chunk = stored.maps[row : min(row + CHUNK, len(ids))]
+        masks[mask_id] = final_edges(chunk[row % CHUNK], *sizes[mask_id], settings.image.fit, tuning["threshold"])
     with whole_or_absent(artifacts.submission) as path:
-        texts = [edges_to_text(masks[image_id], sizes[image_id], fmt) for image_id in order]
+        texts = [edges_to_text(masks[mask_id], sizes[mask_id], fmt) for mask_id in order]
         write_csv(path, order, texts, columns=tuple(columns))
         check_written(path, fmt, columns, masks, order, sizes)
     oof = tuning["sets"]["ensemble"]
@@ -80,12 +81,20 @@ def check_written(
     Raises:
         RuntimeError: something differs, which is a bug in the writer.
     """
-    table = read_csv(path, fmt, columns=tuple(columns), sizes=sizes, unique=True)
+    id_column, *class_column, rle_column = columns
+    table = read_csv(
+        path,
+        fmt,
+        columns=(id_column, rle_column),
+        class_column=class_column[0] if class_column else None,
+        sizes=sizes,
+        unique=True,
+    )
     if table.ids != order:
         raise RuntimeError(f"{path} has other ids than were written")
-    for row, image_id in enumerate(order):
-        if not np.array_equal(table[row], masks[image_id]):
-            raise RuntimeError(f"{path}: the mask of {image_id} is not what was written")
+    for row, mask_id in enumerate(order):
+        if not np.array_equal(table[row], masks[mask_id]):
+            raise RuntimeError(f"{path}: the mask of {mask_id} is not what was written")
 
 
 if __name__ == "__main__":

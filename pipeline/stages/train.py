@@ -31,11 +31,12 @@ from pipeline.command import (
 )  # fmt: skip
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_folds, read_images
+from pipeline.data.classes import image_ids, mask_ids, mirrored
 from pipeline.data.pseudo import Chosen, Joined, SmallMasks
 from pipeline.errors import DataError, some
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
-from pipeline.rle import read_csv
+from pipeline.rle import areas, read_csv
 
 
 def train(
@@ -65,7 +66,7 @@ def train(
     started = time.perf_counter()
     # Each fold starts from its own random decoder, and the same fold always from the same.
     seed = int(np.random.SeedSequence([settings.seed, fold]).generate_state(1)[0] % 2**31)
-    network = build_network(chosen, seed)
+    network = build_network(chosen, seed, len(settings.data.class_names))
     origin = {
         "model": chosen.model_dump(mode="json"),
         "image": settings.image.model_dump(mode="json"),
@@ -100,6 +101,7 @@ def _fold_data(settings: Experiment, fold: int) -> FoldData:
         np.flatnonzero(folds != fold),
         np.flatnonzero(folds == fold),
         settings.image.tiling,
+        mirrored(settings.data.class_names),
     )
     if len(data.training_rows) < 2 or not len(data.held_out_rows):
         raise DataError(f"{artifacts.folds}: fold {fold} leaves {len(data.training_rows)} images to train on")
@@ -109,19 +111,23 @@ def _fold_data(settings: Experiment, fold: int) -> FoldData:
 def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
     """The fold's training images and, behind all images, the test images that were given masks for it."""
     artifacts = Artifacts.of(settings)
-    table = read_csv(need(artifacts.pseudo(fold), "pseudo"))
-    row_of = {image_id: row for row, image_id in enumerate(read_images(artifacts, "test")["image_id"])}
-    unknown = [image_id for image_id in table.ids if image_id not in row_of]
-    if unknown:
-        raise DataError(f"{artifacts.pseudo(fold)}: no test images, run 'pseudo' again: {some(unknown)}")
-    table = table.take(np.argsort([row_of[image_id] for image_id in table.ids]))
-    rows = np.array([row_of[image_id] for image_id in table.ids], np.int64)
+    classes = settings.data.class_names
+    table = read_csv(need(artifacts.pseudo(fold), "pseudo"), class_column=settings.data.class_column_of_csvs)
+    test_ids = read_images(artifacts, "test")["image_id"].tolist()
+    labelled = set(image_ids(table.ids, classes))
+    rows = np.array([row for row, image_id in enumerate(test_ids) if image_id in labelled], np.int64)
+    wanted = mask_ids([test_ids[row] for row in rows], classes)
+    if set(wanted) != set(table.ids):
+        differing = sorted(set(wanted) ^ set(table.ids))
+        raise DataError(f"{artifacts.pseudo(fold)}: not of these test images, run 'pseudo' again: {some(differing)}")
+    row_of = {each: row for row, each in enumerate(table.ids)}
+    table = table.take([row_of[each] for each in wanted])
     images = open_small(CachePaths(artifacts.cache).images("test"))
     return replace(
         data,
         images=Joined(data.images, Chosen(images, rows)),
-        masks=Joined(data.masks, SmallMasks(table, settings.image.size, settings.image.fit)),
-        empty=np.concatenate([data.empty, np.diff(table.offsets) == 0]),
+        masks=Joined(data.masks, SmallMasks(table, len(classes), settings.image.size, settings.image.fit)),
+        empty=np.concatenate([data.empty, areas(table).reshape(-1, len(classes)).sum(axis=1) == 0]),
         training_rows=np.concatenate([data.training_rows, len(data.images) + np.arange(len(rows))]),
     )
 

@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import read_folds, read_images, read_true_masks
+from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
 from pipeline.data.oof import check_ids, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
@@ -42,22 +43,26 @@ def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet:
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
+    classes = settings.data.class_names
     images = read_images(artifacts, "train")
-    folds = read_folds(artifacts)["fold"].to_numpy()
-    truth = read_true_masks(artifacts, images["image_id"].tolist())
+    masks = one_row_a_mask(images, classes)
+    folds = np.repeat(read_folds(artifacts)["fold"].to_numpy(), len(classes))
+    truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
     blend = read_probabilities(artifacts.ensemble_oof, "ensemble")
-    check_ids(blend, images["image_id"].tolist(), artifacts.ensemble_oof)
-    sets: dict[str, Any] = {name: read_out_of_fold(artifacts, name, settings.folds.count) for name in settings.models}
+    check_ids(blend, masks["mask_id"].tolist(), artifacts.ensemble_oof)
+    sets: dict[str, Any] = {
+        name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models
+    }
     sets["ensemble"] = blend.maps
     tunings, untuned = {}, {}
     for name, maps in sets.items():
-        held = track(held_images(maps, images, truth), len(images), f"tune {name}", console)
-        counts = threshold_counts(held, len(images), settings.image.fit)
+        held = track(held_masks(maps, masks, truth), len(masks), f"tune {name}", console)
+        counts = threshold_counts(held, len(masks), settings.image.fit)
         tunings[name], untuned[name] = tune_threshold(counts, folds), at_half(counts)
         _say(name, tunings[name], console)
     against = None
     if settings.pseudo.experiment is not None:
-        against = compare_with_source(settings, untuned["ensemble"], images, truth)
+        against = compare_with_source(settings, untuned["ensemble"], masks, truth)
         console.print(
             f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: Dice {against['difference']:+.4f} "
             f"(95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), {against['better']:.0%} of the "
@@ -83,7 +88,7 @@ def at_half(counts: Counts) -> Counts:
     return Counts(counts.intersection[:, HALF], counts.predicted[:, HALF], counts.true[:, 0])
 
 
-def compare_with_source(settings: Experiment, counts: Counts, images: pd.DataFrame, truth: RleTable) -> dict[str, Any]:
+def compare_with_source(settings: Experiment, counts: Counts, masks: pd.DataFrame, truth: RleTable) -> dict[str, Any]:
     """This experiment's out-of-fold Dice against that of the one whose masks it was trained on, image by image.
 
     Images that belong together are drawn together by the bootstrap.
@@ -92,18 +97,18 @@ def compare_with_source(settings: Experiment, counts: Counts, images: pd.DataFra
     source, source_artifacts = labelling_experiment(settings)
     check_same_folds(artifacts, source_artifacts)
     stored = read_probabilities(source_artifacts.ensemble_oof, f"run of {source.name}")
-    check_ids(stored, images["image_id"].tolist(), source_artifacts.ensemble_oof)
-    held = held_images(stored.maps, images, truth)
-    other = at_half(threshold_counts(held, len(images), source.image.fit))
-    groups = read_folds(artifacts)["group"].to_numpy()
+    check_ids(stored, masks["mask_id"].tolist(), source_artifacts.ensemble_oof)
+    held = held_masks(stored.maps, masks, truth)
+    other = at_half(threshold_counts(held, len(masks), source.image.fit))
+    groups = np.repeat(read_folds(artifacts)["group"].to_numpy(), len(settings.data.class_names))
     return {"experiment": source.name, **asdict(compare(METRICS["dice"], counts, other, groups=groups))}
 
 
-def held_images(maps: Any, images: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
+def held_masks(maps: Any, masks: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
     """Maps with sizes and true masks, a chunk of maps in memory at a time."""
-    heights, widths = images["height"].tolist(), images["width"].tolist()
-    for start in range(0, len(images), CHUNK):
-        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(images))], start):
+    heights, widths = masks["height"].tolist(), masks["width"].tolist()
+    for start in range(0, len(masks), CHUNK):
+        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(masks))], start):
             yield Held(prob_hw, heights[row], widths[row], truth[row])
 
 

@@ -27,11 +27,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.artifacts import Artifacts, read_json
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import read_folds, read_images, read_true_masks
+from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import read_probabilities
 from pipeline.metrics import METRICS, Counts, compare, interval
 from pipeline.postprocess import threshold_counts
-from pipeline.stages.tune import at_half, held_images
+from pipeline.stages.tune import at_half, held_masks
 
 PROJECT = Path(__file__).parents[2]
 BASE = "base"
@@ -76,19 +76,21 @@ class Result:
 
 def measure(experiment: Experiment, model: str, folds: list[int]) -> Result:
     artifacts = Artifacts.of(experiment)
-    images = read_images(artifacts, "train")
+    images, classes = read_images(artifacts, "train"), experiment.data.class_names
     table = read_folds(artifacts)
     rows = [np.flatnonzero(table["fold"] == fold) for fold in folds]
     counts = []
     for fold, held_out in zip(folds, rows, strict=True):
         part = images.iloc[held_out]
         maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
-        held = held_images(maps, part, read_true_masks(artifacts, part["image_id"].tolist()))
-        counts.append(at_half(threshold_counts(held, len(part), experiment.image.fit)))
+        held = held_masks(
+            maps, one_row_a_mask(part, classes), read_true_masks(artifacts, part["image_id"].tolist(), classes)
+        )
+        counts.append(at_half(threshold_counts(held, len(part) * len(classes), experiment.image.fit)))
     history = pd.concat([pd.read_csv(artifacts.fold(model, fold).history) for fold in folds])
     return Result(
         Counts(*(np.concatenate([getattr(part, name) for part in counts]) for name in Counts.__annotations__)),
-        table["group"].to_numpy()[np.concatenate(rows)],
+        np.repeat(table["group"].to_numpy()[np.concatenate(rows)], len(classes)),
         read_json(artifacts.fold(model, folds[0]).metrics)["parameters"],
         history["images_per_second"].median(),
         history["seconds"].sum() / 60,

@@ -21,7 +21,7 @@ from pipeline.data.cache import CachePaths, open_small, read_folds
 from pipeline.learning.engines import choose_engine
 from pipeline.learning.hardware import best_device, choose_precision
 from pipeline.learning.networks import load_network
-from pipeline.learning.training import image_dice
+from pipeline.learning.training import mask_dice
 from pipeline.postprocess import HALF
 
 BATCH = 32
@@ -44,7 +44,7 @@ def main() -> None:
     rows = np.flatnonzero(folds == arguments.fold)[: arguments.images]
     cache = CachePaths(artifacts.cache)
     images = torch.from_numpy(open_small(cache.images("train"))[rows]).permute(0, 3, 1, 2).contiguous()
-    truth = torch.from_numpy(open_small(cache.masks)[rows]) >= HALF
+    truth = torch.from_numpy(open_small(cache.masks)[rows]).permute(0, 3, 1, 2) >= HALF
 
     device, precision = best_device(), choose_precision("auto", best_device())
     notebook = load_network(weights).to(device)
@@ -69,7 +69,7 @@ def main() -> None:
     exact, slowest = answers["notebook, fp32 NCHW"], seconds["notebook, fp32 NCHW"]
     for name, answer in answers.items():
         apart = (answer - exact).abs().max().item()
-        dice = image_dice(answer > 0.5, truth).mean().item()
+        dice = mask_dice(answer > 0.5, truth).mean().item()
         print(f"{name:22}{len(rows) / seconds[name]:10.1f}{slowest / seconds[name]:7.2f}x{apart:12.2e}{dice:10.5f}")
 
 

@@ -55,10 +55,10 @@ class Loop:
 
 
 def draw_batches(count: int, batch_size: int, size: tuple[int, int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Drawn portraits: uint8 (B, 3, H, W) and float masks (B, H, W)."""
+    """Drawn portraits: uint8 (B, 3, H, W) and float masks (B, 1, H, W)."""
     pairs = [draw_portrait(SEED, number, 0, size) for number in range(count * batch_size)]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
-    masks = torch.from_numpy(np.stack([mask for _, mask in pairs])).float()
+    masks = torch.from_numpy(np.stack([mask for _, mask in pairs])).float().unsqueeze(1)
     return list(zip(images.split(batch_size), masks.split(batch_size), strict=True))
 
 

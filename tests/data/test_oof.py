@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import Artifacts
+from pipeline.config import UNNAMED
 from pipeline.data.cache import COLUMNS
 from pipeline.data.oof import OutOfFold, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import write_probabilities
@@ -41,7 +42,7 @@ def store(artifacts, fold, numbers):
 
 
 def test_every_slice_comes_in_the_images_order(artifacts):
-    oof = read_out_of_fold(artifacts, "unet", 3)
+    oof = read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
     assert oof.fold.tolist() == FOLDS
     for start in range(len(IDS)):
         for stop in range(start, len(IDS) + 1):
@@ -61,32 +62,32 @@ def test_any_folds_and_any_slice(folds, data):
 
 def test_a_fold_that_is_missing_names_its_command(artifacts):
     with pytest.raises(DataError, match=r"run the stage 'predict --model fpn --fold 0' first"):
-        read_out_of_fold(artifacts, "fpn", 3)
+        read_out_of_fold(artifacts, "fpn", 3, [UNNAMED])
 
 
 def test_maps_of_another_image_are_named(artifacts):
     store(artifacts, 1, [2, 8])
     with pytest.raises(DataError, match=r"fold1/oof\.zarr does not belong .* map 1 is of 'a8', not of 'a7'"):
-        read_out_of_fold(artifacts, "unet", 3)
+        read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
 
 
 def test_maps_in_another_order_are_refused(artifacts):
     store(artifacts, 2, [0, 11, 5])
     with pytest.raises(DataError, match=r"map 1 is of 'a11', not of 'a5'"):
-        read_out_of_fold(artifacts, "unet", 3)
+        read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
 
 
 def test_another_number_of_maps_is_named(artifacts):
     store(artifacts, 2, [0, 5])
     with pytest.raises(DataError, match=r"2 maps for 3 images"):
-        read_out_of_fold(artifacts, "unet", 3)
+        read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
 
 
 def test_folds_of_other_images_are_refused(artifacts):
     folds = pd.read_csv(artifacts.folds)
     folds[::-1].to_csv(artifacts.folds, index=False)
     with pytest.raises(DataError, match=r"folds\.csv was made for other images than .* run the stage 'split' again"):
-        read_out_of_fold(artifacts, "unet", 3)
+        read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
 
 
 def test_test_maps_are_checked_against_the_test_ids(artifacts):

@@ -20,7 +20,7 @@ def save(path, pixels):
 
 def mask_of(source, image_id, shape=SHAPE):
     sample = next(sample for sample in source.samples if sample.image_id == image_id)
-    return from_edges(source.true_edges(sample, *shape), shape)
+    return from_edges(source.true_edges(sample, *shape)[0], shape)
 
 
 def ids_of(source, subset):
@@ -47,7 +47,7 @@ def test_kaggle_masks_in_every_format(competition, fmt, suffix):
         assert sample.path == data.file(sample.subset, sample.image_id)
         if sample.subset == "train":
             shape = data.masks[sample.image_id].shape
-            assert np.array_equal(from_edges(source.true_edges(sample, *shape), shape), data.masks[sample.image_id])
+            assert np.array_equal(from_edges(source.true_edges(sample, *shape)[0], shape), data.masks[sample.image_id])
         else:
             assert source.true_edges(sample, 64, 64) is None
 
@@ -56,7 +56,7 @@ def test_kaggle_rows_of_one_id_are_united(competition):
     data = competition(train=2)
     data.write("train.csv", "image_id,rle", "a1,1 3", "a0,5 2", "a1,11 4", "a1,4 1", "a0,")
     source = open_source(KaggleData(source="kaggle", root=data.root), seed=0)
-    assert [source.true_edges(sample, 64, 64).tolist() for sample in source.samples[:2]] == [[4, 6], [0, 4, 10, 14]]
+    assert [source.true_edges(sample, 64, 64)[0].tolist() for sample in source.samples[:2]] == [[4, 6], [0, 4, 10, 14]]
 
 
 @pytest.mark.parametrize("header", ["image_id,rle,person", "person,image_id,rle", "rle,person,image_id"])
@@ -152,6 +152,27 @@ CLASSES[7, 5:9] = [3, 4, 5, 6]
 CLASSES[12, 5:9] = [7, 7, 8, 8]
 
 
+def test_kaggle_classes_have_rows_of_their_own(competition):
+    """Rows of classes that are not asked for are left out; a class without a row is not in the image."""
+    data = competition()
+    rows = [f"{image_id},stomach,{encode(data.masks[image_id])}" for image_id in data.ids["train"]]
+    data.write("train.csv", "id,class,segmentation", *rows, "a0,bowel,1 3", "a0,other,9 9")
+    sample = [f"{image_id},{name}," for image_id in data.ids["test"] for name in ("bowel", "stomach")]
+    data.write("sample_submission.csv", "id,class,predicted", *sample)
+    settings = KaggleData(source="kaggle", root=data.root, classes=("stomach", "bowel"))
+    source = open_source(settings, seed=0)
+    assert (ids_of(source, "train"), ids_of(source, "test")) == (data.ids["train"], data.ids["test"])
+    stomach, bowel = source.true_edges(source.samples[0], *data.masks["a0"].shape)
+    assert np.array_equal(from_edges(stomach, data.masks["a0"].shape), data.masks["a0"])
+    assert bowel.tolist() == [0, 3]
+    assert source.true_edges(source.samples[1], *data.masks["a1"].shape)[1].size == 0
+    columns, ids = submission_template(settings, data.ids["test"])
+    assert columns == ["id", "class", "predicted"]
+    assert ids == [f"{image_id}/{name}" for image_id in data.ids["test"] for name in ("bowel", "stomach")]
+    with pytest.raises(DataError, match=r"no row has the class 'lung' of data\.classes; .* has bowel, other, stomach"):
+        open_source(settings.model_copy(update={"classes": ("lung",)}), seed=0)
+
+
 def write_easyportrait(root, with_folders=True):
     """Three training images of two users, one test image."""
     rows = ["attachment_id\tuser_id\tset"]
@@ -198,6 +219,21 @@ def test_easyportrait_layouts(tmp_path, with_folders):
 def test_easyportrait_classes(tmp_path, classes, expected):
     settings = write_easyportrait(tmp_path).model_copy(update={"positive_classes": classes})
     assert np.array_equal(mask_of(open_source(settings, seed=0), "x1"), expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "indices"),
+    [(("skin", "right_eye"), [(2,), (6,)]), ({"eyes": (5, 6), "skin": (2,)}, [(5, 6), (2,)])],
+    ids=["EasyPortrait's names", "own names"],
+)
+def test_easyportrait_parts_have_a_mask_each(tmp_path, classes, indices):
+    settings = write_easyportrait(tmp_path).model_copy(update={"classes": classes})
+    source = open_source(settings, seed=0)
+    masks = source.true_edges(source.samples[1], *SHAPE)
+    assert settings.class_names == tuple(classes)
+    assert len(masks) == len(indices)
+    for edges, of_class in zip(masks, indices, strict=True):
+        assert np.array_equal(from_edges(edges, SHAPE), np.isin(CLASSES, of_class))
 
 
 def test_easyportrait_meta_may_be_zipped(tmp_path):
@@ -261,6 +297,17 @@ def write_folder(root, factor=255, masks="train", suffix="_mask"):
         save(root / "train" / f"{image_id}.jpg", np.full((*SHAPE, 3), 90))
         save(root / masks / f"{image_id}{suffix}.png", TRUTH * factor)
     save(root / "test" / "c.jpg", np.full((*SHAPE, 3), 90))
+
+
+def test_folder_masks_of_several_classes_have_no_other_values(tmp_path):
+    write_folder(tmp_path, factor=7)
+    settings = FolderData(source="folder", root=tmp_path, classes={"road": [1], "car": [7, 8]})
+    road, car = open_source(settings, seed=0).true_edges(open_source(settings, seed=0).samples[0], *SHAPE)
+    assert road.size == 0
+    assert np.array_equal(from_edges(car, SHAPE), TRUTH)
+    source = open_source(settings.model_copy(update={"classes": {"road": (1,)}}), seed=0)
+    with pytest.raises(DataError, match=r"a_mask\.png: has the value 7, which is of none of data\.classes"):
+        source.true_edges(source.samples[0], *SHAPE)
 
 
 @pytest.mark.parametrize(("masks", "suffix"), [("train", "_mask"), ("masks", "_mask"), ("masks", "")])

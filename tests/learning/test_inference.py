@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.geometry import Tiling, restore, shrink
-from pipeline.learning.inference import in_tiles, make_engine, predict_batches
+from pipeline.learning.inference import Views, in_tiles, make_engines, predict_batches
 from pipeline.metrics import Counts, dice
 
 
@@ -12,14 +12,15 @@ class LeftIsBrighter(torch.nn.Module):
 
     def forward(self, images):
         columns = torch.linspace(2, -2, images.shape[-1])
-        return columns + images.float().mean(1) / 255
+        return columns + images.float().mean(1, keepdim=True) / 255
 
 
-def predict(images, rows, *, flip, engine="torch", batch_size=4):
+def predict(images, rows, *, flip, network=None, mirrored=(0,), scales=(1.0,), tile=None, batch_size=4):
     rows = np.asarray(rows)
-    tiling = Tiling(images.shape[1:3], 0.25)
-    chosen = make_engine(LeftIsBrighter(), images, rows, count=len(rows), flip=flip, engine=engine, tiling=tiling)
-    return np.concatenate(list(predict_batches(chosen, images, rows, batch_size=batch_size, flip=flip, tiling=tiling)))
+    views = Views(scales, flip, list(mirrored), Tiling(tile or images.shape[1:3], 0.25))
+    network = network or LeftIsBrighter()
+    engines = make_engines(network, images, rows, count=len(rows), engine="torch", views=views)
+    return np.concatenate(list(predict_batches(engines, images, rows, batch_size=batch_size, views=views)))
 
 
 @pytest.fixture
@@ -48,11 +49,29 @@ def test_the_flipped_view_is_flipped_back(images):
     assert np.array_equal(maps, maps[:, :, ::-1])
 
 
+class LeftAndRightHalf(torch.nn.Module):
+    """Two classes: the left half is one, the right half the other."""
+
+    def forward(self, images):
+        left = torch.linspace(3, -3, images.shape[-1]).expand(len(images), images.shape[-2], -1)
+        return torch.stack([left, -left], dim=1)
+
+
+def test_each_class_has_a_map_and_mirrored_views_exchange_left_and_right(images):
+    plain = predict(images, [0, 1], network=LeftAndRightHalf(), mirrored=(1, 0), flip=False)
+    assert plain.shape == (4, 8, 6)  # both classes of an image, then those of the next one
+    assert np.array_equal(plain[0], plain[1][:, ::-1])
+    assert plain[0, 0, 0] > 200 > 50 > plain[1, 0, 0]
+    assert np.array_equal(plain, predict(images, [0, 1], network=LeftAndRightHalf(), mirrored=(1, 0), flip=True))
+    confused = predict(images, [0, 1], network=LeftAndRightHalf(), mirrored=(0, 1), flip=True)
+    assert np.abs(confused.astype(int) - 128).max() <= 1
+
+
 class Bright(torch.nn.Module):
     """Foreground is what is bright, pixel by pixel: tiles must not be seen in the result."""
 
     def forward(self, images):
-        return images.float().mean(1) / 8 - 16
+        return images.float().mean(1, keepdim=True) / 8 - 16
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.7])
@@ -66,10 +85,10 @@ def test_where_tiles_overlap_the_nearer_middle_counts_more():
     """Two tiles that say 0 and 1: in between the answer moves from one to the other without a seam."""
     answers = iter([0.0, 1.0])
     blended = in_tiles(
-        lambda tile: torch.full(tile.shape[::2], next(answers)).unsqueeze(1).expand(-1, 32, -1),
+        lambda tile: torch.full((len(tile), 1, *tile.shape[2:]), next(answers)),
         torch.zeros(1, 3, 32, 48, dtype=torch.uint8),
         Tiling((32, 32), 0.5),
-    )[0, 0]
+    )[0, 0, 0]
     assert blended[:16].eq(0).all()
     assert blended[-16:].eq(1).all()
     assert (blended[16:32].diff() > 0).all()
@@ -85,12 +104,40 @@ def test_thin_structures_of_a_large_picture_survive_tiles(fit):
     def round_trip(size, tile):
         small = shrink(mask, size, fit, height=1080, width=1920)
         images = np.repeat(small[None, ..., None], 3, axis=-1)
-        tiling = Tiling(tile, 0.25)
-        engine = make_engine(Bright(), images, [0], count=1, flip=True, engine="torch", tiling=tiling)
-        (found,) = predict_batches(engine, images, np.array([0]), batch_size=1, flip=True, tiling=tiling)
+        found = predict(images, [0], network=Bright(), flip=True, tile=tile)
         predicted = restore(found[0], 1080, 1920, fit) >= 128
         true = mask > 0
         return dice(Counts((predicted & true).sum(), predicted.sum(), true.sum()))
 
     assert round_trip((1088, 1920), (384, 384)) > 0.99
     assert round_trip((192, 352), (192, 352)) < 0.8
+
+
+class OfSize(torch.nn.Module):
+    """Tells how high the image is that it sees, and remembers all sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(tuple(images.shape[-2:]))
+        return torch.full((len(images), 1, *images.shape[-2:]), images.shape[-2] / 64)
+
+
+def test_copies_of_several_sizes_are_averaged_at_the_stored_one():
+    images = np.zeros((2, 64, 96, 3), np.uint8)
+    network = OfSize()
+    maps = predict(images, [0, 1], network=network, scales=(0.5, 1.0, 1.5), flip=True)
+    assert set(network.seen) == {(32, 64), (64, 96), (96, 128)}  # multiples of 32
+    expected = torch.tensor([0.5, 1.0, 1.5]).sigmoid().mean().item()
+    assert maps.shape == (2, 64, 96)
+    assert np.abs(maps - 255 * expected).max() <= 1
+
+
+def test_a_larger_copy_of_a_picture_in_tiles_is_cut_into_more_of_them():
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    network = OfSize()
+    predict(images, [0], network=network, scales=(1.0, 2.0), flip=False, tile=(64, 32))
+    assert set(network.seen) == {(64, 32)}
+    assert len(network.seen) == 1 * 3 + 3 * 5  # a quarter of neighbours in common

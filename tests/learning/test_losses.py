@@ -77,9 +77,9 @@ def test_a_false_face_in_an_empty_image_costs_almost_all():
 
 
 def test_the_weights_mix_the_losses():
-    logits, targets = random_pair()
+    logits, targets = (each.view(1, 3, 5, 4) for each in random_pair())  # classes count as images do
     parts = {"bce": 0.25, "dice": 0.75, "lovasz": 0.5, "focal": 2.0, "boundary": 1.0}
-    expected = sum(weight * LOSSES[name](logits, targets).item() for name, weight in parts.items())
+    expected = sum(weight * LOSSES[name](logits[0], targets[0]).item() for name, weight in parts.items())
     assert mixed_loss(logits, targets, LossSettings(**parts)).item() == pytest.approx(expected, rel=1e-5)
     alone = mixed_loss(logits, targets, LossSettings(bce=0, dice=0, lovasz=1))
-    assert alone.item() == pytest.approx(lovasz_hinge_loss(logits, targets).item())
+    assert alone.item() == pytest.approx(lovasz_hinge_loss(logits[0], targets[0]).item())

@@ -17,6 +17,7 @@ from pipeline.learning.networks import (
     lite_state,
     load_encoder,
     load_network,
+    log_odds,
     save_network,
 )
 
@@ -36,7 +37,7 @@ def test_any_architecture_maps_bytes_to_one_logit_a_pixel(architecture, encoder,
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.inference_mode():
         logits = network(images)
-    assert logits.shape == (2, 64, 96)
+    assert logits.shape == (2, 1, 64, 96)
     assert logits.isfinite().all()
 
 
@@ -165,3 +166,20 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     with torch.inference_mode():
         assert torch.equal(load_network(path)(images), network(images))
     assert json.loads((tmp_path / "weights.safetensors.json").read_text())["network"]["encoder"] == "resnet18"
+
+
+def test_sigmoids_of_the_log_odds_are_a_softmax_with_the_background():
+    scores = 3 * torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = torch.cat([torch.zeros(2, 1, 5, 6), scores], dim=1).softmax(dim=1)[:, 1:]
+    assert torch.allclose(log_odds(scores).sigmoid(), expected, atol=1e-6)
+    assert torch.equal(log_odds(scores[:, :1]), scores[:, :1])
+    assert log_odds(1e4 * scores).isfinite().all()
+
+
+def test_a_network_of_several_classes_is_read_back_as_it_was(tmp_path):
+    network = build_network(ModelSettings(architecture="FPN", encoder="resnet18"), seed=0, classes=3).eval()
+    save_network(network, tmp_path / "weights.safetensors", {})
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    logits = network(images)
+    assert logits.shape == (1, 3, 64, 64)
+    assert torch.equal(load_network(tmp_path / "weights.safetensors")(images), logits)

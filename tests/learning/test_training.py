@@ -11,13 +11,13 @@ from pipeline.config import ModelSettings, ProgressiveSettings, TrainingSettings
 from pipeline.geometry import Tiling
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.networks import build_network
+from pipeline.learning.sizes import resize
 from pipeline.learning.training import (
     FoldData,
     MovingAverage,
     draw_rows,
     empty_share_of_epoch,
-    image_dice,
-    resize,
+    mask_dice,
     resumable,
     train_network,
     training_size,
@@ -68,10 +68,10 @@ def test_the_share_of_empty_images_moves_evenly_over_the_epochs():
 
 def test_progressive_sizes_are_multiples_of_32_and_end_full():
     settings = ProgressiveSettings(scale=0.6, share=0.6)
-    sizes = [training_size(320, 256, settings, epoch, 5) for epoch in range(5)]
+    sizes = [training_size((320, 256), settings, epoch, 5) for epoch in range(5)]
     assert sizes == [(192, 160)] * 3 + [(320, 256)] * 2
-    assert training_size(64, 32, ProgressiveSettings(scale=0.1, share=1), 0, 1) == (32, 32)
-    assert training_size(64, 32, ProgressiveSettings(), 0, 1) == (64, 32)
+    assert training_size((64, 32), ProgressiveSettings(scale=0.1, share=1), 0, 1) == (32, 32)
+    assert training_size((64, 32), ProgressiveSettings(), 0, 1) == (64, 32)
 
 
 def test_resizing_keeps_the_mean_of_what_it_shrinks():
@@ -83,10 +83,11 @@ def test_resizing_keeps_the_mean_of_what_it_shrinks():
     assert small[..., 1:-1].float().std() < 2
 
 
-def test_image_dice_is_per_image_and_one_where_both_are_empty():
+def test_dice_is_per_mask_and_one_where_both_are_empty():
     predicted = torch.tensor([[[1, 1]], [[0, 0]], [[1, 0]]], dtype=torch.bool)
     true = torch.tensor([[[1, 0]], [[0, 0]], [[0, 1]]], dtype=torch.bool)
-    assert image_dice(predicted, true).tolist() == pytest.approx([2 / 3, 1, 0])
+    assert mask_dice(predicted, true).tolist() == pytest.approx([2 / 3, 1, 0])
+    assert mask_dice(predicted[None], true[None]).shape == (1, 3)
 
 
 def test_the_moving_average_forgets_its_start_and_then_moves_slowly():
@@ -111,24 +112,29 @@ def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
     assert not path.exists()
 
 
-def tiny_data():
+def tiny_data(classes=1):
     rng = np.random.default_rng(0)
-    images, masks = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), np.full((6, 64, 64), 255, np.uint8)
-    return FoldData(images, masks, np.zeros(6, bool), np.arange(4), np.arange(4, 6), Tiling((64, 64), 0.25))
+    images, masks = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), np.zeros((6, 64, 64, classes), np.uint8)
+    masks[..., 0] = 255
+    rows, tiling = np.arange(6), Tiling((64, 64), 0.25)
+    return FoldData(images, masks, np.zeros(6, bool), rows[:4], rows[4:], tiling, list(range(classes)))
 
 
 TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
 
 
+@pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(
     "recipe",
     [{"schedule": "one-cycle"}, {"schedule": "plateau"}, {"progressive": {"scale": 0.5}}, {"auxiliary": 0.3}],
 )
-def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, recipe):
+def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, recipe, classes):
     lines = []
-    network = build_network(TINY, seed=1)
+    network = build_network(TINY, seed=1, classes=classes)
     settings = TrainingSettings(epochs=2, batch_size=2, **recipe)
-    last = train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lines.append)
+    last = train_network(
+        network, tiny_data(classes), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lines.append
+    )
     assert last["epoch"] == 2
     assert math.isfinite(last["train_loss"])
     assert 0 <= last["waiting"] < 1
@@ -179,13 +185,15 @@ def test_a_training_on_tiles_validates_whole_images(tmp_path):
     network = build_network(TINY, seed=1)
     shapes = set()
     network.register_forward_pre_hook(lambda _, inputs: shapes.add(inputs[0].shape[-2:]))
-    recipe = TrainingSettings(epochs=1, batch_size=2)
+    recipe = TrainingSettings(epochs=1, batch_size=2, precision="fp32")
     last = train_network(network, data, recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
     assert shapes == {(32, 32)}
     images = torch.from_numpy(data.images[4:]).permute(0, 3, 1, 2)
     with torch.inference_mode():
         logits = in_tiles(network.eval(), images, data.tiling)
-    assert last["val_dice"] == pytest.approx(image_dice(logits > 0, torch.ones(2, 64, 64) > 0).mean().item(), abs=1e-4)
+    assert last["val_dice"] == pytest.approx(
+        mask_dice(logits > 0, torch.ones(2, 1, 64, 64) > 0).mean().item(), abs=1e-4
+    )
 
 
 def test_frozen_modules_keep_weights_and_statistics(tmp_path):

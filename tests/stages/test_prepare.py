@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.artifacts import Artifacts
-from pipeline.config import load_experiment
+from pipeline.config import UNNAMED, load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images, read_true_masks
 from pipeline.data.images import read_image
 from pipeline.geometry import content_box
@@ -17,7 +17,7 @@ from pipeline.stages.prepare import SmallCopies
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system has no posix_fallocate")
 def test_room_for_the_small_copies_is_taken_at_once(tmp_path):
     folder = tmp_path / "cache"
-    SmallCopies.create(folder, Counter(train=50, test=0), (64, 64))
+    SmallCopies.create(folder, Counter(train=50, test=0), (64, 64), classes=2)
     paths = CachePaths(folder)
     for path in (paths.images("train"), paths.masks):
         assert path.stat().st_blocks * 512 >= path.stat().st_size > 50 * 64 * 64
@@ -42,7 +42,7 @@ def test_the_table_has_every_image_its_size_and_its_mask(prepared):
     assert images["image_id"].tolist() == [*data.ids["train"], *data.ids["test"]]
     assert images["subset"].tolist() == ["train"] * 6 + ["test"] * 3
     assert images["group"].tolist()[:6] == [data.people[image_id] for image_id in data.ids["train"]]
-    masks = read_true_masks(artifacts, data.ids["train"][::-1])
+    masks = read_true_masks(artifacts, data.ids["train"][::-1], [UNNAMED])
     for row, image_id in enumerate(data.ids["train"][::-1]):
         assert np.array_equal(from_edges(masks[row], data.masks[image_id].shape), data.masks[image_id])
     sizes = dict(zip(images["image_id"], zip(images["height"], images["width"], strict=True), strict=True))
@@ -62,7 +62,7 @@ def test_small_copies_show_the_images_and_their_masks(prepared):
     data, settings = prepared
     paths = CachePaths(Artifacts.of(settings).cache)
     images, masks = open_small(paths.images("train")), open_small(paths.masks)
-    assert (images.shape, masks.shape) == ((6, 64, 96, 3), (6, 64, 96))
+    assert (images.shape, masks.shape) == ((6, 64, 96, 3), (6, 64, 96, 1))
     assert open_small(paths.images("test")).shape == (3, 64, 96, 3)
     for row, image_id in enumerate(data.ids["train"]):
         mask, pixels = data.masks[image_id], read_image(data.file("train", image_id)).pixels

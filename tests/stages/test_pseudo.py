@@ -8,6 +8,7 @@ import pytest
 import zarr
 
 from pipeline.artifacts import Artifacts
+from pipeline.config import UNNAMED
 from pipeline.data.cache import open_small, read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
@@ -94,7 +95,7 @@ def test_they_join_the_training_and_not_the_validation(tmp_path, experiments, co
         assert np.array_equal(joined.images[row], small[ids.index(image_id)])
         at = table.ids.index(image_id)
         whole = from_edges(table[at], (int(table.heights[at]), int(table.widths[at])))
-        assert joined.masks[row].shape == SIZE
+        assert joined.masks[row].shape == (*SIZE, 1)
         assert joined.masks[row].mean() / 255 == pytest.approx(whole.mean(), abs=0.02)
 
 
@@ -114,7 +115,7 @@ def test_tune_says_what_they_are_worth(tmp_path, experiments, command_line):
 
 def mean_dice(artifacts):
     images = read_images(artifacts, "train")
-    truth: RleTable = read_true_masks(artifacts, images["image_id"].tolist())
+    truth: RleTable = read_true_masks(artifacts, images["image_id"].tolist(), [UNNAMED])
     maps = zarr.open_array(artifacts.ensemble_oof)[:]
     sizes = zip(images["height"].tolist(), images["width"].tolist(), strict=True)
     masks = [to_edges(restore(each, *size, "stretch"), HALF) for each, size in zip(maps, sizes, strict=True)]

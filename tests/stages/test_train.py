@@ -11,7 +11,7 @@ import zarr
 from pipeline.artifacts import Artifacts
 from pipeline.data.cache import CachePaths, open_small
 from pipeline.learning.networks import load_network
-from pipeline.learning.training import image_dice
+from pipeline.learning.training import mask_dice
 
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
@@ -36,9 +36,9 @@ def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_
     assert result.stdout.count("epoch   2/2") == 1
     cache = CachePaths(artifacts.cache)
     images = torch.from_numpy(open_small(cache.images("train"))[held_out]).permute(0, 3, 1, 2)
-    masks = torch.from_numpy(open_small(cache.masks)[held_out])
+    masks = torch.from_numpy(open_small(cache.masks)[held_out]).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        scores = image_dice(load_network(paths.weights)(images) > 0, masks >= 128)
+        scores = mask_dice(load_network(paths.weights)(images) > 0, masks >= 128)
     assert history["val_dice"].iloc[-1] == pytest.approx(scores.mean().item(), abs=1e-3)
 
 
