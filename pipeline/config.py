@@ -328,6 +328,9 @@ class TrainingSettings(Settings):
     progressive: ProgressiveSettings = ProgressiveSettings()
     ema_decay: float = Field(0.98, ge=0, lt=1)
     """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""
+    soup: int = Field(0, ge=0)
+    """Validate and keep the plain mean of the weights after each of so many last epochs, in place of the moving
+    average; 0: none. It costs nothing at prediction, where a second model costs as much as the first."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -339,6 +342,12 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Compile the network with torch.compile: a minute or more at the start, which pays in long trainings on GPUs."""
     augmentation: AugmentationSettings = AugmentationSettings()
+
+    @model_validator(mode="after")
+    def _soup_of_epochs(self) -> TrainingSettings:
+        if self.soup > self.epochs:
+            raise ValueError(f"a soup of the last {self.soup} epochs needs as many; epochs is {self.epochs}")
+        return self
 
 
 class ModelSettings(Settings):

