@@ -116,6 +116,15 @@ def votes(tables: Sequence[RleTable], weights: Sequence[float] | None = None) ->
     return _rows_at_least(tables, exact, int(exact.sum()) // 2 + 1)
 
 
+def pixels_by_set(tables: Sequence[RleTable]) -> np.ndarray:
+    """Foreground pixels of each row by the set of tables whose masks they are in, int64 (N, 2**K).
+
+    Bit k of a set's number stands for table k, so that column 5 has the pixels of the first and the third mask and of
+    no other; column 0 is 0. Raises RleError for no tables or other ids.
+    """
+    return kernels.set_areas(*_rows_of_all(tables))
+
+
 def _shares(count: int, weights: Sequence[float] | None) -> np.ndarray:
     """int64 weights of so many masks."""
     if count == 0:
@@ -154,15 +163,19 @@ def _at_least(masks: Sequence[np.ndarray], weights: np.ndarray, needed: int) -> 
 
 def _rows_at_least(tables: Sequence[RleTable], weights: np.ndarray, needed: int) -> RleTable:
     """`_at_least` for every row; sizes are the first table's."""
+    edges, offsets = kernels.combine_rows(*_rows_of_all(tables), weights, needed)
+    return replace(tables[0], edges=edges, offsets=offsets)
+
+
+def _rows_of_all(tables: Sequence[RleTable]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All tables' edges in one array, and where in it row i of table k begins and ends, int64 (N, K) each."""
     if len(tables) == 0:
         raise RleError("no tables to combine")
     _check_ids(tables)
     starts = np.cumsum([0, *(table.edges.size for table in tables)])
     begins = np.stack([table.offsets[:-1] + start for table, start in zip(tables, starts, strict=False)], axis=1)
     ends = np.stack([table.offsets[1:] + start for table, start in zip(tables, starts, strict=False)], axis=1)
-    edges = np.concatenate([table.edges for table in tables])
-    edges, offsets = kernels.combine_rows(edges, begins, ends, weights, needed)
-    return replace(tables[0], edges=edges, offsets=offsets)
+    return np.concatenate([table.edges for table in tables]), begins, ends
 
 
 def _check_ids(tables: Sequence[RleTable]) -> None:

@@ -864,6 +864,37 @@ def combine_rows(edges, begins, ends, weights, needed):
     return out[: offsets[-1]], offsets
 
 
+@_jit
+def set_areas(edges, begins, ends):
+    """Pixels of each row by the set of masks that they are in, int64 (N, 2**K); arguments as of `combine_rows`.
+
+    Bit k of a set's number is table k. The empty set's pixels are not counted: nothing says where an image ends.
+    """
+    rows, masks = begins.shape
+    out = np.zeros((rows, 1 << masks), np.int64)
+    exhausted = U32(NO_LIMIT)
+    cursors = np.empty(masks, np.int64)
+    heads = np.empty(masks, U32)
+    for row in range(rows):
+        for k in range(masks):
+            cursors[k] = begins[row, k]
+            heads[k] = edges[cursors[k]] if cursors[k] < ends[row, k] else exhausted
+        members = 0
+        position = heads.min()
+        while position != exhausted:
+            following = exhausted
+            for k in range(masks):
+                if heads[k] == position:
+                    cursors[k] += 1
+                    members ^= 1 << k
+                    heads[k] = edges[cursors[k]] if cursors[k] < ends[row, k] else exhausted
+                following = min(following, heads[k])
+            if members:
+                out[row, members] += np.int64(following) - np.int64(position)
+            position = following
+    return out
+
+
 # ------------------------------------------------------------------------------------- runs within the columns
 
 

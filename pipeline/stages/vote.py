@@ -1,21 +1,25 @@
 """Blend finished submissions: every pixel by majority or by weights.
 
-Reads   CSVs of id and RLE with the same ids, and the same classes where they have a column of them
+Reads   CSVs of id and RLE with the same ids, and the same classes where they have a column of them; to learn weights,
+        others of images whose truth is known, and the truth
 Writes  one such CSV, in the order and with the column names of the first
 
     python -m pipeline vote a.csv b.csv c.csv -o blend.csv
+    python -m pipeline vote a.csv b.csv c.csv -o blend.csv --learn oof_a.csv,oof_b.csv,oof_c.csv --truth train.csv
 
 The masks are never decoded to pixels, and need no sizes: all files number their pixels alike.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich.console import Console
 
 from pipeline.artifacts import whole_or_absent
 from pipeline.command import QuietOption, make_console, run_command
@@ -23,19 +27,24 @@ from pipeline.csv_options import (
     ClassColumnOption,
     ColumnsOption,
     FormatOption,
+    MetricOption,
     align,
     class_columns,
     column_pair,
     read_masks,
 )
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
+from pipeline.majorities import MOST_MASKS, Ballots, learn_weights
+from pipeline.metrics import METRICS
 from pipeline.rle import (
+    RleFormat,
     RleTable,
     areas,
     edges_to_text,
     get_format,
     read_column_names,
     read_csv,
+    split_class,
     votes,
     write_csv,
 )
@@ -45,10 +54,29 @@ WeightsOption = Annotated[
 ]
 
 
+LearnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--learn", metavar="CSV,CSV,...", help="For each file one of images with known truth, which weighs it."
+    ),
+]
+TruthOption = Annotated[Path | None, typer.Option("--truth", metavar="CSV", help="The true masks, for --learn.")]
+FoldsOption = Annotated[
+    Path | None,
+    typer.Option("--folds", metavar="CSV", help="image_id, fold and, if any, group, for --learn; else 5 random parts."),
+]
+
+PARTS = 5  # that weights are cross-fitted on where no folds are given
+
+
 def vote(
     files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Two or more submissions.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the blend.")],
     weights: WeightsOption = None,
+    learn: LearnOption = None,
+    truth: TruthOption = None,
+    folds: FoldsOption = None,
+    metric: MetricOption = "dice",
     min_area: Annotated[int, typer.Option(min=0, help="Masks of fewer pixels than this become empty.")] = 0,
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
@@ -57,21 +85,26 @@ def vote(
 ) -> None:
     """Blend finished submissions: every pixel by majority or by weights.
 
-    A pixel is foreground where files of more than half of the weight say so; a tie is background.
+    A pixel is foreground where files of more than half of the weight say so; a tie is background. Weights that are
+    learnt are used if their cross-fitted score beats equal weights beyond noise.
 
     \b
-    Example:
+    Examples:
       python -m pipeline vote a.csv b.csv c.csv -o blend.csv --weights 0.5,0.3,0.2
+      python -m pipeline vote a.csv b.csv -o blend.csv --learn oof_a.csv,oof_b.csv --truth train.csv
     """
     console = make_console(quiet)
     if len(files) < 2:
         raise typer.BadParameter("a vote takes two files or more", param_hint="CSV")
     shares = _numbers(weights, len(files))
+    known = _known_files(learn, truth, weights, len(files))
     rle_format = get_format(fmt)
     if rle_format.style not in ("pairs", "gaps"):
         raise DataError(f"--format {fmt}: vote reads starts and lengths; `convert` turns COCO's counts into them")
     # Runs are compared in the order in which the files number pixels, whichever it is.
     in_file_order = replace(rle_format, order="F")
+    if known and truth:
+        shares = learnt_weights(known, files, truth, folds, in_file_order, columns, class_column, metric, console)
     class_of = class_columns(class_column, *files)
     tables = [
         read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
@@ -94,10 +127,89 @@ def vote(
     )
 
 
+def learnt_weights(
+    known: list[Path],
+    files: list[Path],
+    truth: Path,
+    folds: Path | None,
+    fmt: RleFormat,
+    columns: str | None,
+    class_column: str | None,
+    metric: str,
+    console: Console,
+) -> list[float] | None:
+    """Weights for the files by what others of the same makers are worth; None, equal ones, if they gain nothing.
+
+    Raises:
+        DataError: the ids of the known files and of the truth differ, or folds are missing.
+    """
+    true_class, *class_of = class_columns(class_column, truth, *known)
+    true = read_masks(truth, fmt, class_column=true_class)
+    tables = [
+        align(read_masks(path, fmt, columns=columns, class_column=name, unique=True), true.ids, path, truth)
+        for path, name in zip(known, class_of, strict=True)
+    ]
+    fold, groups = read_parts(folds, true.ids if true_class is None else [split_class(each)[0] for each in true.ids])
+    learnt = learn_weights(Ballots.count(tables, true), fold, METRICS[metric], groups)
+    gain = learnt.against_equal
+    parts = f"the folds of {folds.name}" if folds else f"{fold.max() + 1} random parts"
+    verdict = "they are used" if learnt.pays else "not beyond noise: all files weigh the same"
+    shares = ", ".join(f"{path.name} {weight}" for path, weight in zip(files, learnt.weights, strict=True))
+    console.print(
+        f"vote: weights learnt on {len(true)} images ({learnt.search}): {shares}\n"
+        f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} chosen on the "
+        f"same images, {gain.score:.4f} with equal weights\n"
+        f"vote: gain {gain.difference:+.4f} (95% interval {gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f}), {verdict}"
+    )
+    return learnt.weights.tolist() if learnt.pays else None
+
+
+def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The fold and the group of each mask, from 0: int (N,); random parts of the images without a file.
+
+    Args:
+        folds: CSV of image_id, fold and, if known, group; without groups, and without a file, an image is one.
+        ids: the masks' images.
+
+    Raises:
+        DataError: there is no such file or column, an id is missing, or all are in one fold.
+    """
+    if folds is None:
+        images, groups = np.unique(ids, return_inverse=True)
+        fold = np.random.default_rng(0).permutation(np.arange(len(images)) % PARTS)[groups]
+    else:
+        if not folds.is_file():
+            raise DataError(f"{folds}: no such file")
+        with folds.open(newline="", encoding="utf-8-sig") as file:
+            rows = {row.get("image_id"): row for row in csv.DictReader(file)}
+        missing = [image_id for image_id in ids if image_id not in rows]
+        if missing or not all("fold" in row for row in rows.values()):
+            raise DataError(f"{folds}: needs the columns image_id and fold, with a row for {some(missing or ids)}")
+        fold = np.unique([rows[image_id]["fold"] for image_id in ids], return_inverse=True)[1]
+        named = [rows[image_id].get("group", image_id) for image_id in ids]
+        groups = np.unique(named, return_inverse=True)[1]
+    if not ids or fold.max() == 0:
+        raise DataError(f"{folds or 'the truth'}: learning weights needs images in two folds or more")
+    return fold, groups
+
+
 def check_written(table: RleTable, masks: list[np.ndarray]) -> None:
     """Raises RuntimeError, for a bug, unless the file that was read back has these masks."""
     if not np.array_equal(table.edges, np.concatenate([np.empty(0, np.uint32), *masks])):
         raise RuntimeError("the masks that were read back are not those that were written")
+
+
+def _known_files(learn: str | None, truth: Path | None, weights: str | None, count: int) -> list[Path] | None:
+    if learn is None and truth is None:
+        return None
+    if learn is None or truth is None or weights is not None:
+        raise typer.BadParameter("goes with --truth, and not with --weights", param_hint="--learn")
+    known = [Path(name) for name in learn.split(",")]
+    if len(known) != count:
+        raise typer.BadParameter(f"has {len(known)} files for {count} files", param_hint="--learn")
+    if count > MOST_MASKS:
+        raise typer.BadParameter(f"learns weights of {MOST_MASKS} files at most", param_hint="--learn")
+    return known
 
 
 def _numbers(weights: str | None, count: int) -> list[float] | None:

@@ -109,3 +109,78 @@ def test_vote_starts_without_torch_and_pandas(python, masks, write, tmp_path):
     assert result.returncode == 0
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
     assert not {"torch", "pandas", "cv2", "zarr", "sklearn"} & imported
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Twelve images with known truth and two makers of masks, of whom the first is nearly always right: their files."""
+    rng = np.random.default_rng(1)
+    truth = {f"k{number}": (rng.random((9, 8)) < 0.5).astype(np.uint8) for number in range(12)}
+    folder = tmp_path / "known"
+    folder.mkdir()
+
+    def write_file(name, masks):
+        rows = [f"{image_id},{encode(mask)}" for image_id, mask in masks.items()]
+        (folder / name).write_text("\n".join(["image_id,rle", *rows]) + "\n")
+        return folder / name
+
+    def predict(right):
+        return {image_id: mask ^ (rng.random(mask.shape) > right) for image_id, mask in truth.items()}
+
+    makers = [write_file(f"oof{number}.csv", predict(right)) for number, right in enumerate((0.98, 0.6))]
+    return makers, write_file("truth.csv", dict(reversed(truth.items()))), write_file
+
+
+def test_weights_are_learnt_from_masks_with_known_truth(command_line, masks, write, known, tmp_path):
+    files = [write(number, each) for number, each in enumerate(masks[:2])]
+    makers, truth, _ = known
+    words = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[1]}", "--truth", truth)
+    status, out, err = command_line("vote", *files, *words)
+    assert (status, err) == (0, "")
+    assert "vote: weights learnt on 12 images (exact): 0.csv 1, 1.csv 0" in out
+    assert "cross-fitted over 5 random parts" in out
+    assert "they are used" in out
+    for name, mask in read(tmp_path / "out.csv").items():
+        assert np.array_equal(mask, masks[0][name])
+
+
+def test_weights_that_gain_nothing_are_not_used(command_line, masks, write, known, tmp_path):
+    files = [write(number, each) for number, each in enumerate(masks[:2])]
+    makers, truth, _ = known
+    words = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[0]}", "--truth", truth)
+    out = command_line("vote", *files, *words)[1]
+    assert "gain +0.0000 (95% interval +0.0000 to +0.0000), not beyond noise: all files weigh the same" in out
+    for name, mask in read(tmp_path / "out.csv").items():
+        assert np.array_equal(mask, masks[0][name] & masks[1][name])
+
+
+def test_learning_takes_folds_and_checks_ids(command_line, masks, write, known, tmp_path):
+    files = [write(number, each) for number, each in enumerate(masks[:2])]
+    makers, truth, write_file = known
+    folds = tmp_path / "folds.csv"
+    learn = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[1]}", "--truth", truth, "--folds", folds)
+    folds.write_text("image_id,fold,group\n" + "".join(f"k{n},{n % 3},g{n // 4}\n" for n in range(12)))
+    assert "cross-fitted over the folds of folds.csv" in command_line("vote", *files, *learn)[1]
+    folds.write_text("image_id,fold\n" + "".join(f"k{n},{n % 3}\n" for n in range(11)))
+    message = f"error: {folds}: needs the columns image_id and fold, with a row for k11\n"
+    assert command_line("vote", *files, *learn)[::2] == (1, message)
+    folds.write_text("image_id,fold\n" + "".join(f"k{n},0\n" for n in range(12)))
+    assert "two folds or more" in command_line("vote", *files, *learn)[2]
+    write_file("oof1.csv", {"k0": np.ones((9, 8), np.uint8)})
+    assert "11 of the 12 ids of truth.csv are missing" in command_line("vote", *files, *learn)[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--learn", "a.csv,b.csv"], "goes with --truth"),
+        (["--truth", "t.csv"], "goes with --truth"),
+        (["--learn", "a.csv,b.csv", "--truth", "t.csv", "--weights", "1,2"], "not with --weights"),
+        (["--learn", "a.csv", "--truth", "t.csv"], "has 1 files for 2 files"),
+    ],
+)
+def test_wrong_usage_of_learning_has_status_2(command_line, masks, write, tmp_path, words, problem):
+    file = write(0, masks[0])
+    status, out, err = command_line("vote", file, file, "-o", tmp_path / "out.csv", *words)
+    assert (status, out) == (2, "")
+    assert problem in " ".join(err.replace("│", " ").split())
