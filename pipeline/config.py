@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline import PROJECT
 from pipeline.errors import DataError
@@ -383,6 +383,22 @@ class PseudoSettings(Settings):
     """Share of the test images to take, those that it is surest of."""
 
 
+class EnsembleSettings(Settings):
+    """How the models are blended."""
+
+    weights: Literal["auto", "equal"] | dict[Name, Annotated[float, Field(ge=0)]] = "auto"
+    """``auto``: searched on the out-of-fold maps, and kept if their cross-fitted score beats that of equal weights
+    beyond noise; ``equal``; or each model's share, such as ``{unet: 2, fpn: 1}``."""
+    space: Literal["auto", "probability", "logit", "rank"] = "auto"
+    """Averages what: probabilities, their logits, or their ranks among a model's out-of-fold pixels. ``auto``: chosen
+    together with the weights, and kept under the same condition; else probabilities."""
+    search: Literal["auto", "nelder-mead", "greedy"] = "auto"
+    """``nelder-mead``: all weights at once; ``greedy``: models join one by one, again and again. ``auto``: greedy for
+    more than five models."""
+    images: int = Field(1000, ge=50)
+    """Most training images that the search looks at, at the size of the maps; scores are of all, at their own."""
+
+
 class PredictionSettings(Settings):
     """Inference."""
 
@@ -412,6 +428,7 @@ class Experiment(Settings):
     training: TrainingSettings = TrainingSettings()
     models: dict[Name, ModelSettings] = Field(min_length=1)
     prediction: PredictionSettings = PredictionSettings()
+    ensemble: EnsembleSettings = EnsembleSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -443,6 +460,14 @@ class Experiment(Settings):
         if taken:
             raise ValueError(f"a model cannot be called {taken.pop()!r}: the artifacts have a folder of that name")
         return models
+
+    @field_validator("ensemble")
+    @classmethod
+    def _weights_of_all_models(cls, ensemble: EnsembleSettings, others: ValidationInfo) -> EnsembleSettings:
+        weights, models = ensemble.weights, others.data.get("models")
+        if isinstance(weights, dict) and models and (set(weights) != set(models) or not any(weights.values())):
+            raise ValueError(f"weights need a number for each of {', '.join(models)}, not all 0")
+        return ensemble
 
 
 def load_experiment(file: Path, overrides: list[str] | None = None) -> Experiment:

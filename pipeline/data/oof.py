@@ -13,7 +13,7 @@ from pipeline.artifacts import Artifacts
 from pipeline.data.cache import read_folds
 from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import Probabilities, read_probabilities
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def read_out_of_fold(artifacts: Artifacts, model: str, folds: int, classes: Sequ
     """Open a model's out-of-fold maps.
 
     Raises:
-        DataError: a fold is missing, or was predicted for other images than ``folds.csv`` has in it.
+        DataError: a fold is missing, was predicted for other images than ``folds.csv`` has in it, or has maps of
+            another size than the first.
     """
     table = read_folds(artifacts)
     fold = np.repeat(table["fold"].to_numpy(), len(classes))
@@ -55,6 +56,7 @@ def read_out_of_fold(artifacts: Artifacts, model: str, folds: int, classes: Sequ
         stored = read_probabilities(path, f"predict --model {model} --fold {number}")
         check_ids(stored, ids[rows].tolist(), path)
         maps.append(stored.maps)
+        check_size(stored.maps, path, maps[0], artifacts.fold(model, 0).oof)
     return OutOfFold(fold, position, maps)
 
 
@@ -66,8 +68,22 @@ def open_test_maps(artifacts: Artifacts, model: str, fold: int, ids: list[str]) 
     return stored.maps
 
 
+def check_size(maps: zarr.Array, path: Path, reference: zarr.Array, reference_path: Path) -> None:
+    """Refuse maps of another size than a reference.
+
+    Raises:
+        DataError: their rows differ in shape.
+    """
+    if maps.shape[1:] != reference.shape[1:]:
+        found, expected = (" x ".join(map(str, array.shape[1:])) for array in (maps, reference))
+        raise DataError(
+            f"{path} has maps of {found}, {reference_path} of {expected}: they are of other settings of image.size; "
+            "run 'train' and 'predict' again for the one that is out of date"
+        )
+
+
 def check_ids(stored: Probabilities, image_ids: list[str], path: Path) -> None:
-    """Refuse maps of other images, naming the first difference.
+    """Refuse maps of other images, naming the first differences.
 
     Raises:
         DataError: the ids differ or stand in another order.
@@ -76,9 +92,12 @@ def check_ids(stored: Probabilities, image_ids: list[str], path: Path) -> None:
         return
     if len(stored.image_ids) != len(image_ids):
         difference = f"{len(stored.image_ids)} maps for {len(image_ids)} images"
+        found, expected = set(stored.image_ids), set(image_ids)
+        for what, ids, others in (("without", image_ids, found), ("with", stored.image_ids, expected)):
+            if differing := [image_id for image_id in ids if image_id not in others]:
+                difference += f", {what} {some(differing, most=3)}"
     else:
-        first = next(
-            row for row, pair in enumerate(zip(stored.image_ids, image_ids, strict=True)) if pair[0] != pair[1]
-        )
-        difference = f"map {first} is of {stored.image_ids[first]!r}, not of {image_ids[first]!r}"
+        pairs = enumerate(zip(stored.image_ids, image_ids, strict=True))
+        differences = [f"map {row} is of {own!r}, not of {other!r}" for row, (own, other) in pairs if own != other]
+        difference = some(differences, most=3)
     raise DataError(f"{path} does not belong to the present folds: {difference}; run 'predict' again")

@@ -248,7 +248,9 @@ def test_a_soup_is_the_mean_of_the_last_epochs_with_statistics_of_its_own(tmp_pa
     images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
     with torch.inference_mode():
         logits = network.eval()(images[data.held_out_rows])
-    assert last["val_dice"] == pytest.approx(image_dice(logits > 0, torch.ones(2, 64, 64) > 0).mean().item(), abs=1e-4)
+    assert last["val_dice"] == pytest.approx(
+        mask_dice(logits > 0, torch.ones(2, 1, 64, 64) > 0).mean().item(), abs=1e-4
+    )
     kept, trained = network.state_dict(), weights_of_epochs[-1]
     statistics = [name for name in kept if name.endswith(("running_mean", "running_var"))]
     assert not any(torch.equal(kept[name], trained[name]) for name in statistics)
