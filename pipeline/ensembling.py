@@ -1,9 +1,8 @@
 """Which blend of several models to keep: chosen out of fold, and against equal weights.
 
 A recipe has a blend for every fold, chosen on the other folds alone, and one for the test images, chosen on all.
-Searched weights and a searched space are kept only if their cross-fitted score beats the plain recipe's beyond
-noise: the paired bootstrap's 95% interval of the difference, over groups of images, lies above 0. Nothing here reads a
-file; maps come as arrays that are sliced a few rows at a time.
+What is chosen is to be kept only if its cross-fitted score beats that of equal weights beyond noise. Nothing here reads
+a file; maps come as arrays that are sliced a few rows at a time.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import Comparison, Counts, Metric, compare
+from pipeline.metrics import Comparison, Counts, Metric, beyond_noise, compare
 from pipeline.rle import RleTable, pixels_by_set
 
 WHOLE_WEIGHTS = {2: 1, 3: 2, 4: 3, 5: 5}
@@ -80,11 +80,8 @@ class Learnt:
     """Each part of the images with the weights that are best on the others."""
     against_equal: Comparison
     """The cross-fitted score against that of equal weights."""
-
-    @property
-    def pays(self) -> bool:
-        """Whether learnt weights beat equal ones beyond noise."""
-        return self.against_equal.ci95[0] > 0
+    pays: bool
+    """Whether that gain is beyond noise."""
 
 
 def learn_weights(ballots: Ballots, fold: np.ndarray, metric: Metric, groups: np.ndarray | None = None) -> Learnt:
@@ -104,12 +101,14 @@ def learn_weights(ballots: Ballots, fold: np.ndarray, metric: Metric, groups: np
     names = ("intersection", "predicted", "true")
     cross_fitted = Counts(*(np.stack([getattr(each, name) for each in outcomes])[fold, rows] for name in names))
     equal = ballots.outcome(np.ones(ballots.masks, np.int64))
+    gain = compare(metric, cross_fitted, equal, groups=groups)
     return Learnt(
         weights=weights,
         search="exact" if exact else "greedy",
         optimistic=float(metric(ballots.outcome(weights))),
         cross_fitted=float(metric(cross_fitted)),
-        against_equal=compare(metric, cross_fitted, equal, groups=groups),
+        against_equal=gain,
+        pays=beyond_noise(gain, len(fold) if groups is None else len(np.unique(groups))),
     )
 
 

@@ -234,6 +234,19 @@ def compare(
     )
 
 
+FEWEST_DRAWN = 6
+"""Images or groups below which no gain is beyond noise: five all agree in sign by chance once in sixteen times."""
+
+
+def beyond_noise(gain: Comparison, drawn: int) -> bool:
+    """Whether a prediction is better than another by more than chance: the interval lies above 0.
+
+    Args:
+        drawn: how many images, or groups of them, the bootstrap drew from.
+    """
+    return drawn >= FEWEST_DRAWN and gain.ci95[0] > 0
+
+
 def _resampled_sums(parts: Sequence[np.ndarray], seed: int, groups: np.ndarray | None, resamples: int) -> np.ndarray:
     """Sums of each part over resamples of its N images, or of their groups: K of (N,) -> float64 (K, resamples).
 

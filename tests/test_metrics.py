@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline import metrics
-from pipeline.metrics import METRICS, Counts, compare, dice, fbeta, interval, iou, score_all
+from pipeline.metrics import METRICS, Comparison, Counts, beyond_noise, compare, dice, fbeta, interval, iou, score_all
 
 mask_pairs = arrays(np.bool_, st.tuples(st.integers(1, 5), st.just(2), st.integers(1, 6), st.integers(1, 6)))
 
@@ -202,3 +202,10 @@ def test_the_example_in_the_documentation():
     result = doctest.testmod(metrics)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("ci95", "drawn", "is_beyond"), [((0.01, 0.1), 6, True), ((0.0, 0.1), 60, False), ((0.01, 0.1), 5, False)]
+)
+def test_a_gain_is_beyond_noise_if_its_interval_is_above_0_and_of_enough_images(ci95, drawn, is_beyond):
+    assert beyond_noise(Comparison(0.5, 0.05, ci95, 1.0, 0.0, 0.0), drawn) == is_beyond

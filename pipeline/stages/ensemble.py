@@ -34,7 +34,7 @@ from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of
 from pipeline.data.probabilities import CHUNK, write_probabilities
 from pipeline.ensembling import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.geometry import Fit, content_box
-from pipeline.metrics import METRICS, compare
+from pipeline.metrics import METRICS, beyond_noise, compare
 from pipeline.postprocess import Held, threshold_counts
 from pipeline.rle import RleTable
 from pipeline.weighting import default_search, gather
@@ -195,22 +195,19 @@ class Study:
 
     def choose(self) -> tuple[Recipe, dict[str, Any]]:
         """The recipe to use, and what ``weights.json`` says about it; prints the same as tables."""
-        plain = self.chooser.fixed(self.spaces[0], self.shares)
-        scored = self.score("plain", self.held_out, plain)
-        about = {"metric": METRIC, "images": len(self.chooser.sample), "plain": self.describe(plain, scored)}
-        found = None
+        recipe = self.chooser.fixed(self.spaces[0], self.shares)
+        scored = self.score("plain", self.held_out, recipe)
+        about = {"metric": METRIC, "images": len(self.chooser.sample), "plain": self.describe(recipe, scored)}
+        kept = "plain"
         if self.searches_weights or len(self.spaces) > 1:
             found, scored_found, about["searched"] = self.search()
             gain = compare(self.metric, scored_found.counts, scored.counts, groups=self.groups)
             about |= {"difference": gain.difference, "ci95": gain.ci95}
-            if gain.ci95[0] > 0:
-                plain, scored = found, scored_found
-        kept = "searched" if plain is found else "plain"
+            if beyond_noise(gain, len(np.unique(self.groups))):
+                kept, recipe, scored = "searched", found, scored_found
         self.say_blends(about, kept)
-        again = kept == "searched" and self.searches_weights
-        added = self.leave_one_out(plain, scored, again)
-        pairs = self.pairs()
-        return plain, {"kept": kept, "choice": about, "leave_one_out": added, "pairs": pairs}
+        added = self.leave_one_out(recipe, scored, again=kept == "searched" and self.searches_weights)
+        return recipe, {"kept": kept, "choice": about, "leave_one_out": added, "pairs": self.pairs()}
 
     def search(self) -> tuple[Recipe, Scored, dict[str, Any]]:
         """The best recipe, its honest score, and the two described."""
