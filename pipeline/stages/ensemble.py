@@ -207,7 +207,10 @@ class Study:
                 kept, recipe, scored = "searched", found, scored_found
         self.say_blends(about, kept)
         added = self.leave_one_out(recipe, scored, again=kept == "searched" and self.searches_weights)
-        return recipe, {"kept": kept, "choice": about, "leave_one_out": added, "pairs": self.pairs()}
+        result = {"kept": kept, "choice": about, "leave_one_out": added, "pairs": self.pairs()}
+        if recipe.spaces[-1] == "rank":  # without which the ranks are not to be had again
+            result["histograms"] = dict(zip(self.names, self.chooser.sample.histograms().tolist(), strict=True))
+        return recipe, result
 
     def search(self) -> tuple[Recipe, Scored, dict[str, Any]]:
         """The best recipe, its honest score, and the two described."""

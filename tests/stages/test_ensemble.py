@@ -8,6 +8,7 @@ import pytest
 import zarr
 
 from pipeline.artifacts import Artifacts
+from pipeline.blending import Blend, make_scale
 from pipeline.data.cache import open_small, read_folds, read_images
 from pipeline.data.probabilities import write_probabilities
 
@@ -71,9 +72,10 @@ def test_one_models_maps_stay_and_its_folds_are_averaged(plant, command_line):
     assert np.abs(zarr.open_array(planted.artifacts.ensemble_test)[:] - mean).max() <= 0.501
 
 
-def test_a_model_that_disturbs_loses_its_weight_and_the_tables_say_so(plant, command_line):
+@pytest.mark.parametrize("search", ["nelder-mead", "greedy"])
+def test_a_model_that_disturbs_loses_its_weight_and_the_tables_say_so(plant, command_line, search):
     planted = plant(good=60, bad=500)
-    status, out, err = command_line("ensemble", "-e", planted.experiment)
+    status, out, err = command_line("ensemble", "-e", planted.experiment, "--set", f"ensemble.search={search}")
     assert (status, err) == (0, "")
     about = planted.about
     assert about["kept"] == "searched"
@@ -82,7 +84,7 @@ def test_a_model_that_disturbs_loses_its_weight_and_the_tables_say_so(plant, com
     choice = about["choice"]
     assert choice["ci95"][0] > 0
     assert choice["searched"]["cross_fitted"] - choice["plain"]["cross_fitted"] == pytest.approx(choice["difference"])
-    assert choice["searched"]["search"] == "nelder-mead"
+    assert choice["searched"]["search"] == search
     assert len(choice["searched"]["by_fold"]) == 2
     good, bad = sorted(about["leave_one_out"], key=lambda row: row["model"] == "bad")
     assert good["ci95"][0] > 0
@@ -124,6 +126,11 @@ def test_given_weights_and_space_are_taken_as_they_are(plant, command_line, spac
     assert (planted.about["weights"], planted.about["space"]) == ({"a": 0.75, "b": 0.25}, space)
     assert "searched" not in planted.about["choice"]
     assert "gains" not in out
+    blended = zarr.open_array(planted.artifacts.ensemble_test)[:]
+    histograms = planted.about.get("histograms", {"a": [1] * 256, "b": [1] * 256})
+    assert ("histograms" in planted.about) == (space == "rank")
+    blend = Blend(make_scale(space, np.array([histograms["a"], histograms["b"]])), np.array([0.75, 0.25]))
+    assert np.array_equal(blended, blend([[planted.maps(m, fold, "test") for fold in range(2)] for m in "ab"]))
 
 
 def test_held_out_images_are_blended_by_weights_of_the_other_fold(plant, command_line):
