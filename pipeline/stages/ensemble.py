@@ -1,7 +1,7 @@
 """Average the folds for the test images, and blend the models.
 
 Reads   kfold/<experiment>/<model>/fold<k>/oof.zarr and test.zarr of every model and fold, folds.csv, images.csv
-Writes  kfold/<experiment>/ensemble/oof.zarr       uint8 (N, H, W), all training images' masks in the order of images.csv
+Writes  kfold/<experiment>/ensemble/oof.zarr       uint8 (N, H, W), all training images' masks, as images.csv has them
         kfold/<experiment>/ensemble/test.zarr      uint8 (N, H, W), all test images' masks
         kfold/<experiment>/ensemble/weights.json   the weight of each model, summing to one, the space that is averaged
                                                    in, what both are worth, what each model adds, how alike they are
