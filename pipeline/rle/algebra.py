@@ -153,8 +153,6 @@ def _exact_weights(weights: Sequence[float]) -> np.ndarray:
 def _at_least(masks: Sequence[np.ndarray], weights: np.ndarray, needed: int) -> np.ndarray:
     """Edges of the pixels whose masks' weights add up to `needed` or more."""
     sizes = [check_edges(mask).size for mask in masks]
-    if any(size & 1 for size in sizes):
-        raise RleError("edges come in pairs: a mask has an odd number of them")
     edges = np.concatenate(masks)
     offsets = np.array([0, *accumulate(sizes)])
     out = np.empty(edges.size + 1, np.uint32)

@@ -39,7 +39,7 @@ def edges_to_text(edges: np.ndarray, shape: tuple[int, int] | None, fmt: str | R
     edges = check_edges(edges)
     pixels = _pixels_for(fmt, shape, needed=fmt.order == "C" or fmt.style in ("counts", "coco"))
     if not kernels.are_edges(edges, pixels):
-        raise RleError(f"not the edges of a mask of {pixels} pixels: unsorted, touching, odd or past its end")
+        raise RleError(f"not the edges of a mask of {pixels} pixels: unsorted, touching or past its end")
     runs = kernels.transposed(edges, *shape) if fmt.order == "C" else edges
     return _runs_to_text(runs, pixels, fmt)
 
@@ -100,7 +100,7 @@ def _text_to_runs(text: str, pixels: int, shape, fmt: RleFormat) -> np.ndarray:
     text = text.strip(" ")
     if text in ("", fmt.empty):
         return np.empty(0, np.uint32)
-    data = np.frombuffer(bytearray(text, "utf-8") + _PADDING, np.uint8)
+    data = np.frombuffer(bytearray(text, "utf-8", "replace") + _PADDING, np.uint8)
     style = kernels.STYLES[fmt.style]
     edges, valid = kernels.read_text(data, data.size - len(_PADDING), style, fmt.base, pixels)
     return edges if valid else _read_strictly(text, pixels, shape, fmt)

@@ -152,14 +152,18 @@ def _read_records(path: Path, columns, class_column, size_columns, find_sizes: b
 
 
 def _load(path: Path) -> tuple[np.ndarray, int]:
-    """The file's bytes uint8, unpacked if gzipped, with the padding that kernels need; and their number."""
+    """The file's bytes uint8, unpacked if gzipped, with the padding that kernels need; and their number.
+
+    Always writable, as kernels would be compiled once more for arrays that are not.
+    """
     with open_unpacked(path) as file:
-        if isinstance(file, gzip.GzipFile):
-            content = file.read()
-            return np.frombuffer(content + bytes(kernels.BLOCK), np.uint8), len(content)
-        size = path.stat().st_size
+        content = file.read() if isinstance(file, gzip.GzipFile) else None
+        size = path.stat().st_size if content is None else len(content)
         data = np.zeros(size + kernels.BLOCK, np.uint8)
-        file.readinto(memoryview(data)[:size])
+        if content is None:
+            file.readinto(memoryview(data)[:size])
+        else:
+            data[:size] = np.frombuffer(content, np.uint8)
     return data, size
 
 

@@ -141,7 +141,7 @@ def _checked(edges: np.ndarray, height: int, width: int | None = None) -> np.nda
     pixels = pixel_count((height, 1 if width is None else width))
     if not kernels.are_edges(edges, kernels.NO_LIMIT if width is None else pixels):
         image = "an image" if width is None else f"a mask of {height}x{width}"
-        raise RleError(f"not the edges of {image}: unsorted, touching, odd or past its end")
+        raise RleError(f"not the edges of {image}: unsorted, touching or past its end")
     return edges
 
 

@@ -25,6 +25,7 @@ MALFORMED = [  # in a 10x10 image
     ("kaggle", "1_0 3", "token 1 '1_0': not a whole number"),
     ("kaggle", "\u0661 3", "token 1 '\u0661': not a whole number"),
     ("kaggle", "1\u00a03", "token 1 '1\\xa03': not a whole number"),
+    ("kaggle", "\ud800 3", "token 1 '\\ud800': not a whole number"),
     ("kaggle", "nan", "token 1 'nan': not a whole number"),
     ("kaggle", "10 5 1 3", "token 3 '1': run starts before the one in front of it (runs must be sorted)"),
     ("kaggle", "1 5 3 9", "token 3 '3': run overlaps the one in front of it, which ends at pixel 5"),
@@ -130,6 +131,8 @@ def test_a_single_wrong_value_is_found_anywhere():
         (np.full((2, 2), np.nan, np.float32), 0.5, "NaN"),
         (np.zeros((2, 2), bool), 1, "for floats, or a whole one for uint8; not 1 for bool"),
         (np.zeros((2, 2), np.uint8), 0.5, "for floats, or a whole one for uint8; not 0.5 for uint8"),
+        (np.zeros((2, 2), np.uint8), float("nan"), "a threshold is a number, not nan"),
+        (np.zeros((2, 2), np.float32), float("inf"), "a threshold is a number, not inf"),
         (np.zeros((2, 2), np.uint8), 257, r"0 \(everything\) to 256 \(nothing\), not 257"),
         (np.zeros((2, 2), np.uint8), -1, r"0 \(everything\) to 256 \(nothing\), not -1"),
     ],
@@ -139,7 +142,7 @@ def test_thresholds(mask, threshold, message):
         rle.to_edges(mask, threshold)
 
 
-@pytest.mark.parametrize("edges", [[1], [2, 1], [0, 1, 1, 2], [3, 4, 1, 2], [0, 5], [2, 2], [0, LARGEST]])
+@pytest.mark.parametrize("edges", [[2, 1], [0, 1, 1, 2], [3, 4, 1, 2], [0, 5], [2, 2], [0, LARGEST]])
 def test_edges_that_do_not_fit(edges):
     edges = np.array(edges, np.uint32)
     with pytest.raises(rle.RleError, match="not the edges of a mask of 2x2"):
@@ -153,6 +156,18 @@ def test_edges_of_another_type(edges):
     for call in (rle.area, lambda e: rle.from_edges(e, (2, 2)), lambda e: rle.union([e])):
         with pytest.raises(rle.RleError, match="edges must be a uint32 array of one dimension"):
             call(edges)
+
+
+def test_edges_that_are_no_pairs():
+    """A kernel would look for the last run's end where there is none."""
+    odd, even = np.array([0, 1, 2], np.uint32), np.array([0, 3], np.uint32)
+    for call in (rle.area, lambda e: rle.from_edges(e, (2, 2)), lambda e: rle.bounding_box(e, 2)):
+        with pytest.raises(rle.RleError, match="edges come in pairs, not an odd number of them: 3"):
+            call(odd)
+    for call in (rle.intersection, rle.iou, rle.dice, rle.difference, lambda a, b: rle.union([a, b])):
+        for pair in ((odd, even), (even, odd)):
+            with pytest.raises(rle.RleError, match="edges come in pairs, not an odd number of them: 3"):
+                call(*pair)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 2, 2), 4, (2.0, 2), None, ("a", "b")])
@@ -206,5 +221,3 @@ def test_votes_and_unions_of_nothing():
             rle.vote([some, empty], weights)
     with pytest.raises(rle.RleError, match="at least one mask"):
         rle.vote([])
-    with pytest.raises(rle.RleError, match="odd number"):
-        rle.union([some[:1]])
