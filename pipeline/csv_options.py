@@ -72,9 +72,9 @@ def class_columns(option: str | None, *paths: Path) -> list[str | None]:
     if option == "none":
         return [None] * len(paths)
     found = [find_class_column(existing(path), option) for path in paths]
+    if option is not None and option not in found:
+        raise DataError(f"--class-column {option}: no such column in {some([str(path) for path in paths])}")
     with_one = next((i for i, name in enumerate(found) if name is not None), None)
-    if with_one is None and option is not None:
-        raise DataError(f"{paths[0]}: has no column {option!r} (--class-column)")
     if with_one is not None and None in found:
         raise DataError(
             f"{paths[found.index(None)]}: has no column of classes, {paths[with_one].name} has {found[with_one]!r}: "

@@ -121,8 +121,8 @@ def test_a_column_of_classes_of_any_name(command_line, masks, write):
     assert command_line("score", submission, truth)[0] == 1
     out = command_line("score", submission, truth, "--class-column", "organ", "--json")[1]
     assert json.loads(out)["n"] == 6
-    status, _, err = command_line("vote", submission, submission, "-o", "x.csv", "--class-column", "tissue")
-    assert (status, err) == (1, f"error: {submission}: has no column 'tissue' (--class-column)\n")
+    status, _, err = command_line("score", submission, truth, "--class-column", "tissue")
+    assert (status, err) == (1, f"error: --class-column tissue: no such column in {truth}, {submission}\n")
 
 
 def test_a_missing_class_of_an_image_is_an_error(command_line, masks, write):
