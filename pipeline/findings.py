@@ -34,7 +34,7 @@ BORDER_EDGES = 20  # edges one pixel off the border that say something about the
 BORDER_RATIO = 5  # ... and how many times as many as on the border
 
 MISSING = ("", "nan", "NaN")  # an empty field, or what pandas makes of one
-EMPTY_ELSEWHERE = {fmt.empty for fmt in FORMATS.values()} | {"None", "none", "null", "<NA>", "[]"} - set(MISSING)
+EMPTY_ELSEWHERE = {fmt.empty for fmt in FORMATS.values() if fmt.empty} | {"None", "none", "null", "<NA>", "[]"}
 _SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|bmp|gif|webp|npy|dcm|0)(?=/|$)")
 
 Severity = Literal["error", "warning", "note"]
@@ -269,15 +269,14 @@ def _fix_of(fault: Fault, fmt: RleFormat, base: int) -> str:
             return "--fix leaves only numbers and spaces"
         return "write runs, not values of pixels; a probability map needs a threshold first"
     shifts = f"--fix counts from {fmt.base}, not from {base}"
+    resize = "make masks of the image's own size: (height, width), not (width, height)"
     fixes = {
         "an empty mask is written": f"--fix writes {fmt.empty!r}",
         "run starts before": "--fix sorts the runs",
         "run overlaps": "--fix unites the runs",
         "start below": shifts if base != fmt.base else "write the row anew",
         "a run's length": "--fix leaves such runs out",
-        "run ends at pixel": shifts
-        if base > fmt.base
-        else "make masks of the image's own size: (height, width), not (width, height)",
+        "run ends at pixel": shifts if base > fmt.base else resize,
     }
     return next((fix for start, fix in fixes.items() if fault.reason.startswith(start)), "write the row anew")
 

@@ -39,10 +39,23 @@ from pipeline.csv_options import (
     read_masks,
 )
 from pipeline.errors import DataError
-from pipeline.metrics import BETA, Counts, compare, dice, interval, iou, metrics_by_name, score_all
+from pipeline.metrics import BETA, Counts, Metric, compare, dice, interval, iou, metrics_by_name, score_all
 from pipeline.rle import RleTable, areas, intersections, split_class
 
 WORST = 3  # images that the text names
+
+TruthFormatOption = Annotated[
+    str | None, typer.Option("--truth-format", metavar="PRESET", help="RLE convention of the truth, if another.")
+]
+TruthColumnsOption = Annotated[
+    str | None, typer.Option("--truth-columns", metavar="ID,RLE", help="The truth's columns.")
+]
+OtherOption = Annotated[
+    Path | None, typer.Option("--compare", metavar="CSV", help="Another submission, to compare image by image.")
+]
+PerImageOption = Annotated[
+    Path | None, typer.Option("--per-image", metavar="FILE", help="Write a CSV of each image's score, worst first.")
+]
 
 
 def score(
@@ -52,23 +65,15 @@ def score(
     both_empty: BothEmptyOption = "1",
     beta: BetaOption = BETA,
     fmt: FormatOption = "kaggle",
-    truth_format: Annotated[
-        str | None, typer.Option("--truth-format", metavar="PRESET", help="RLE convention of the truth, if another.")
-    ] = None,
+    truth_format: TruthFormatOption = None,
     columns: ColumnsOption = None,
+    truth_columns: TruthColumnsOption = None,
     class_column: ClassColumnOption = None,
-    truth_columns: Annotated[
-        str | None, typer.Option("--truth-columns", metavar="ID,RLE", help="The truth's columns.")
-    ] = None,
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
-    other: Annotated[
-        Path | None, typer.Option("--compare", metavar="CSV", help="Another submission, to compare image by image.")
-    ] = None,
-    per_image: Annotated[
-        Path | None, typer.Option("--per-image", metavar="FILE", help="Write a CSV of each image's score, worst first.")
-    ] = None,
+    other: OtherOption = None,
+    per_image: PerImageOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals' resamples.")] = 0,
 ) -> None:
@@ -92,30 +97,46 @@ def score(
         shape=shape,
         images=images,
     )
-    if not true.ids:
-        raise DataError(f"{truth}: has no rows")
-    rows = Rows.of(true, class_of_truth)
+    rows = Rows.of(true, class_of_truth, truth)
     sizes = {i: (int(h), int(w)) for i, h, w in zip(rows.images, true.heights, true.widths, strict=True) if h}
     counts = []
     for path, name in zip(files, class_of, strict=True):
         predicted = read_masks(path, fmt, columns=columns, class_column=name, sizes=sizes or None, unique=True)
         counts.append(count_pixels(predicted, true, path, truth))
 
-    rule = float(both_empty)
-    result = evaluate(rows, counts, metric, rule, beta, seed)
-    values = metrics_by_name(beta)[metric].formula(counts[0], rule)
+    scoring = Scoring(metric, float(both_empty), beta, seed)
+    result = evaluate(rows, counts, scoring)
+    values = scoring.headline.formula(counts[0], scoring.both_empty)
     worst = np.argsort(values, kind="stable")  # NaN last
     if per_image is not None:
-        write_rows(per_image, rows, counts[0], metric, rule, beta, worst)
+        write_rows(per_image, rows, counts[0], scoring, worst)
     if as_json:
         print(json.dumps(_nan_as_none(result), allow_nan=False))
         return
     console = make_console(quiet=False)
-    console.print(f"{submission.name}: {rows}")
-    print_scores(result, console)
-    console.print("worst: " + ", ".join(f"{true.ids[row]} {values[row]:.4f}" for row in worst[:WORST]))
+    named = ", ".join(f"{true.ids[row]} {values[row]:.4f}" for row in worst[:WORST])
+    print_scores(f"{submission.name}: {rows}", result, f"worst: {named}", console)
     if other is not None:
         print_comparison(result["compare"], other, rows, console)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How rows are scored."""
+
+    metric: str
+    both_empty: float
+    """What a row is worth where both masks are empty; NaN, it is left out."""
+    beta: float
+    seed: int
+
+    @property
+    def headline(self) -> Metric:
+        return metrics_by_name(self.beta)[self.metric]
+
+    def all(self, counts: Counts) -> dict[str, float]:
+        """Every metric by name."""
+        return score_all(counts, self.both_empty, self.beta)
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,10 @@ class Rows:
     """Each row's class; None: a row is an image."""
 
     @classmethod
-    def of(cls, true: RleTable, class_column: str | None) -> Rows:
+    def of(cls, true: RleTable, class_column: str | None, truth: Path) -> Rows:
+        """Those of a file, which has to have some."""
+        if not true.ids:
+            raise DataError(f"{truth}: has no rows")
         if class_column is None:
             return cls(true.ids, None)
         return cls(*map(list, zip(*map(split_class, true.ids), strict=True)))
@@ -139,29 +163,29 @@ class Rows:
         return f"{len(self.images)} rows of {len(set(self.images))} images and {len(set(self.classes))} classes"
 
 
-def evaluate(rows: Rows, counts: list[Counts], metric: str, rule: float, beta: float, seed: int) -> dict[str, Any]:
+def evaluate(rows: Rows, counts: list[Counts], scoring: Scoring) -> dict[str, Any]:
     """All that is said about a submission, as --json prints it.
 
     Args:
-        counts: the submission's and, to compare, another one's; of every row.
-        rule: what a row is worth where both masks are empty.
+        counts: of every row; the submission's and, to compare, another one's.
     """
-    headline = metrics_by_name(beta)[metric]
+    # A resample draws an image with all its classes.
     groups = None if rows.classes is None else np.unique(rows.images, return_inverse=True)[1]
-    metrics = score_all(counts[0], rule, beta)
+    how = {"both_empty": scoring.both_empty, "seed": scoring.seed, "groups": groups}
+    metrics = scoring.all(counts[0])
     result = {
-        "metric": metric,
-        "score": metrics[metric],
+        "metric": scoring.metric,
+        "score": metrics[scoring.metric],
         "n": len(rows.images),
-        "ci95": interval(headline, counts[0], rule, seed=seed, groups=groups),
+        "ci95": interval(scoring.headline, counts[0], **how),
         "metrics": metrics,
     }
     if rows.classes is not None:
         result["images"] = len(set(rows.images))
         of_class = {name: np.flatnonzero(np.array(rows.classes) == name) for name in dict.fromkeys(rows.classes)}
-        result["classes"] = {name: score_all(counts[0].take(of), rule, beta) for name, of in of_class.items()}
+        result["classes"] = {name: scoring.all(counts[0].take(members)) for name, members in of_class.items()}
     if len(counts) > 1:
-        result["compare"] = asdict(compare(headline, *counts, rule, seed=seed, groups=groups))
+        result["compare"] = asdict(compare(scoring.headline, *counts, **how))
     return result
 
 
@@ -175,20 +199,17 @@ def count_pixels(predicted: RleTable, true: RleTable, submission: Path, truth: P
     return Counts(intersections(aligned, true), areas(aligned), areas(true))
 
 
-def write_rows(
-    path: Path, rows: Rows, counts: Counts, metric: str, rule: float, beta: float, order: np.ndarray
-) -> None:
-    """Write a CSV of dice, iou, a third metric and the counts of each image, or each class of it.
+def write_rows(path: Path, rows: Rows, counts: Counts, scoring: Scoring, order: np.ndarray) -> None:
+    """Write a CSV of dice, iou, the headline and the counts of each image, or each class of it.
 
     Args:
-        metric: has a column too, unless it has no values for single rows.
-        rule: what a row is worth where both masks are empty; NaN, it is left out, becomes an empty field.
+        scoring: a headline without values for single rows is left out, as are the values of rows that don't count.
         order: int (N,), the rows.
     """
-    headline = metrics_by_name(beta)[metric]
+    headline, rule = scoring.headline, scoring.both_empty
     columns = {"id": rows.images} | ({} if rows.classes is None else {"class": rows.classes})
     columns |= {"dice": dice(counts, rule), "iou": iou(counts, rule)}
-    columns |= {} if headline.pooled else {metric: headline.formula(counts, rule)}
+    columns |= {} if headline.pooled else {scoring.metric: headline.formula(counts, rule)}
     columns |= {"intersection": counts.intersection, "predicted": counts.predicted, "true": counts.true}
     lists = [np.asarray(column, object)[order].tolist() for column in columns.values()]
     with whole_or_absent(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
@@ -197,8 +218,9 @@ def write_rows(
         writer.writerows(map(_nan_as_none, zip(*lists, strict=True)))
 
 
-def print_scores(result: dict[str, Any], console: Console) -> None:
+def print_scores(title: str, result: dict[str, Any], worst: str, console: Console) -> None:
     """A line for each metric, the headline's with its interval; and one for each class."""
+    console.print(title)
     for name, value in result["metrics"].items():
         low, high = result["ci95"]
         note = f"   95% interval {low:.6f} to {high:.6f}" if name == result["metric"] else ""
@@ -209,6 +231,7 @@ def print_scores(result: dict[str, Any], console: Console) -> None:
         console.print(f"{'class':<{width}}" + "".join(f"{name:>13}" for name in result["metrics"]))
     for name, metrics in classes.items():
         console.print(f"{name:<{width}}" + "".join(f"{value:>13.6f}" for value in metrics.values()))
+    console.print(worst)
 
 
 def print_comparison(comparison: dict[str, Any], other: Path, rows: Rows, console: Console) -> None:
