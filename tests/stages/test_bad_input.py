@@ -125,7 +125,7 @@ def test_runs_past_the_images_end(refused, data):
 def test_a_malformed_text_names_its_row(refused, data):
     data.write_csv(a2="1 2 3")
     assert refused("prepare") == [
-        "train.csv row 4 (id a2): token 3 '3': a start without a length (odd number of tokens)"
+        f"{data.root / 'train.csv'} row 4 (id a2): token 3 '3': a start without a length (odd number of tokens)"
     ]
 
 

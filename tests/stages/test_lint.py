@@ -6,7 +6,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from pipeline.rle import encode
+from pipeline.rle import encode, read_csv
 
 COUNT = 24
 
@@ -308,3 +308,24 @@ def test_ten_thousand_rows_take_a_moment(command_line, tmp_path):
     begin = perf_counter()
     assert command_line("lint", submission, "--sample", sample)[0] == 1
     assert perf_counter() - begin < 20  # a second; with a set made anew for each id it was minutes
+
+
+def test_damaged_files_pass_only_if_the_strict_reader_takes_them(command_line, files, tmp_path):
+    """Random characters changed, added or cut off: never a traceback, and what --fix writes is in order."""
+    rng = np.random.default_rng(0)
+    fixed = tmp_path / "fixed.csv"
+    for _ in range(30):
+        planted = files()
+        content = list(planted.sound.partition("\n")[2])
+        for at in rng.integers(0, len(content), rng.integers(1, 4)):
+            content[at] = rng.choice(["", "0", " ", ",", "-", ".", '"', "\n", "x", "7 1 ", "]"])
+        planted.submission.write_text("image_id,rle\n" + "".join(content))
+        words = ["lint", planted.submission, "--sample", planted.sample]
+        if command_line(*words)[0] == 0:
+            assert set(read(planted.submission, planted).ids) == set(planted.masks)
+        if command_line(*words, "--fix", fixed)[0] == 0:
+            assert read(fixed, planted).ids == list(planted.masks)
+
+
+def read(path, planted):
+    return read_csv(path, sizes={name: mask.shape for name, mask in planted.masks.items()}, unique=True)
