@@ -62,8 +62,11 @@ def column_pair(text: str | None, option: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def class_columns(option: str | None, *paths: Path) -> list[str | None]:
+def class_columns(option: str | None, *paths: Path, others: tuple[str | None, ...] = ()) -> list[str | None]:
     """Each file's column of classes, by the name that --class-column gives or a usual one.
+
+    Args:
+        others: what --columns and the like give, ``ID,RLE``, which are no classes whatever their names.
 
     Raises:
         DataError: no such file, or only some of the files have one.
@@ -71,7 +74,8 @@ def class_columns(option: str | None, *paths: Path) -> list[str | None]:
     """
     if option == "none":
         return [None] * len(paths)
-    found = [find_class_column(existing(path), option) for path in paths]
+    named = ",".join(filter(None, others)).split(",")
+    found = [find_class_column(existing(path), option, named) for path in paths]
     if option is not None and option not in found:
         raise DataError(f"--class-column {option}: no such column in {some([str(path) for path in paths])}")
     with_one = next((i for i, name in enumerate(found) if name is not None), None)

@@ -1,6 +1,7 @@
 """Which columns of a CSV file hold ids, classes, RLE texts and sizes: by name, or by the names in use."""
 
 import csv
+from collections.abc import Container
 from os import PathLike
 
 from .formats import RleError
@@ -30,16 +31,18 @@ def read_column_names(
     return tuple(header[at] for at in text_columns(str(path), header, columns, class_column))
 
 
-def find_class_column(path: str | PathLike, name: str | None = None) -> str | None:
+def find_class_column(path: str | PathLike, name: str | None = None, others: Container[str] = ()) -> str | None:
     """The column of classes of a CSV file: the one of this name, or else of a usual name; None without either.
 
+    others: columns that are something else, whatever their names. A file of two columns has ids and texts only.
     Raises RleError if the file has no header.
     """
     header = _read_header(path)
     if name in header:
         return name
-    found = _find(header, _CLASS_NAMES)
-    return None if found is None else header[found]
+    left = [column for column in header if column not in others]
+    found = _find(left, _CLASS_NAMES) if len(header) > 2 else None
+    return None if found is None else left[found]
 
 
 def find_size_columns(header: list[str]) -> tuple[str, str] | None:

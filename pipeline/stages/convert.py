@@ -84,7 +84,7 @@ def convert(
             # The texts count pixels alike, whichever way that is: there is nothing to turn, and no size is needed.
             reads, writes = replace(reads, order="F"), replace(writes, order="F")
         sizes = {"size_columns": size_columns, "shape": shape, "images": images}
-        (class_name,) = class_columns(class_column, source)
+        (class_name,) = class_columns(class_column, source, others=(columns,))
         table = read_masks(source, reads, columns=columns, class_column=class_name, **sizes)
         names = read_column_names(source, column_pair(columns, "--columns"), class_name)
     needs_sizes = not output.suffix or with_sizes or writes.order == "C" or writes.style not in ("pairs", "gaps")

@@ -85,7 +85,8 @@ def lint(
     """
     rle_format = get_format(fmt)
     in_columns = column_pair(size_columns, "--size-columns")
-    class_name, *class_of_sample = class_columns(class_column, submission, *([sample] if sample else []))
+    files = [submission] if sample is None else [submission, sample]
+    class_name, *class_of_sample = class_columns(class_column, *files, others=(columns,))
     read = read_submission(submission, column_pair(columns, "--columns"), class_name, in_columns)
     expected = read_submission(sample, None, class_of_sample[0], in_columns) if sample else None
     sizes = find_sizes(read, expected, shape, images)

@@ -86,7 +86,7 @@ def score(
       python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --metric iou --compare other.csv
     """
     files = [submission] if other is None else [submission, other]
-    class_of_truth, *class_of = class_columns(class_column, truth, *files)
+    class_of_truth, *class_of = class_columns(class_column, truth, *files, others=(columns, truth_columns))
     true = read_masks(
         truth,
         truth_format or fmt,

@@ -105,7 +105,7 @@ def vote(
     in_file_order = replace(rle_format, order="F")
     if known and truth:
         shares = learnt_weights(known, files, truth, folds, in_file_order, columns, class_column, metric, console)
-    class_of = class_columns(class_column, *files)
+    class_of = class_columns(class_column, *files, others=(columns,))
     tables = [
         read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
         for path, name in zip(files, class_of, strict=True)
@@ -143,7 +143,7 @@ def learnt_weights(
     Raises:
         DataError: the ids of the known files and of the truth differ, or folds are missing.
     """
-    true_class, *class_of = class_columns(class_column, truth, *known)
+    true_class, *class_of = class_columns(class_column, truth, *known, others=(columns,))
     true = read_masks(truth, fmt, class_column=true_class)
     tables = [
         align(read_masks(path, fmt, columns=columns, class_column=name, unique=True), true.ids, path, truth)

@@ -314,7 +314,9 @@ def test_the_column_of_classes_has_a_usual_name_or_the_one_given(tmp_path):
     assert rle.find_class_column(path) == "Class_ID"
     assert rle.find_class_column(path, "organ") == "organ"
     assert rle.find_class_column(path, "other") == "Class_ID"
+    assert rle.find_class_column(path, others=["Class_ID", "id"]) is None
     assert rle.find_class_column(write(tmp_path, PLAIN)) is None
+    assert rle.find_class_column(write(tmp_path, "id,label\na,1 3\n")) is None
 
 
 @given(

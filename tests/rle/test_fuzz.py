@@ -1,6 +1,6 @@
 """Arbitrary texts and bytes into the parsers: an RleError or the mask that a slow reader sees, nothing else.
 
-A few hundred examples a run, always the same; FUZZ_EXAMPLES=5000 tries as many new ones, in about a minute.
+A few hundred examples a run, always the same; FUZZ_EXAMPLES=2500 tries as many new ones, in about a minute.
 """
 
 import csv

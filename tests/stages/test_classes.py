@@ -125,6 +125,17 @@ def test_a_column_of_classes_of_any_name(command_line, masks, write):
     assert (status, err) == (1, f"error: --class-column tissue: no such column in {truth}, {submission}\n")
 
 
+def test_masks_in_a_column_with_a_name_of_classes(command_line, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,note,label\na,x,1 3\nb,y,\n")
+    out = command_line("score", path, path, "--columns", "id,label", "--truth-columns", "id,label", "--json")[1]
+    assert json.loads(out)["n"] == 2
+    assert "classes" not in json.loads(out)
+    for words in (["vote", path, path], ["convert", path]):
+        assert command_line(*words, "-o", tmp_path / "out.csv", "--columns", "id,label")[0] == 0
+        assert (tmp_path / "out.csv").read_text() == "id,label\na,1 3\nb,\n"
+
+
 def test_a_missing_class_of_an_image_is_an_error(command_line, masks, write):
     truth = write("truth", masks[0])
     del masks[1]["u2", "large"]
