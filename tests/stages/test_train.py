@@ -16,8 +16,9 @@ from pipeline.learning.training import mask_dice
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
 
-def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_path, write_experiment, python):
-    recipe = {"epochs": 2, "batch_size": 2, "devices": 2}
+@pytest.mark.parametrize("soup", [0, 2])
+def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_path, write_experiment, python, soup):
+    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "soup": soup}
     experiment = write_experiment(tmp_path, data=DATA, training=recipe)
     for stage in ("prepare", "split"):
         assert python("-m", "pipeline", stage, "--experiment", experiment).returncode == 0
