@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -193,6 +194,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON artifact, whole or not at all; NaN is refused, since it is no JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def nan_as_none(value: Any) -> Any:
+    """What JSON and CSV files write for NaN is nothing, at any depth."""
+    if isinstance(value, dict):
+        return {key: nan_as_none(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_as_none(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -21,12 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pipeline import PROJECT
 from pipeline.errors import DataError
 from pipeline.geometry import Tiling
+from pipeline.metrics import BETA, METRICS
 from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["auto", "torch", "openvino"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+Areas = tuple[Annotated[int, Field(ge=1)], ...]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
@@ -411,6 +413,36 @@ class PredictionSettings(Settings):
     """Average over copies of the image of these sizes, multiples of ``image.size`` (rounded to multiples of 32)."""
 
 
+class TuningSettings(Settings):
+    """The search for the post-processing of the maps: thresholds, minimum areas, holes and components.
+
+    A richer kind of rule is taken only where it is better than the simpler ones, beyond noise, on folds that its
+    settings were not chosen on; so a wide search costs time, not honesty.
+    """
+
+    metric: Literal[tuple(METRICS)] = "dice"
+    """What is maximised, and what all scores of the run are in."""
+    beta: float = Field(BETA, gt=0)
+    """Of fbeta: recall's weight beside precision's."""
+    both_empty: Literal[1, 0, "nan"] = 1
+    """An image's score where prediction and truth are empty; nan leaves it out."""
+    choose: Literal["plateau", "best"] = "plateau"
+    """``plateau``: the middle of the settings that cannot be told from the best; ``best``: the best, to the digit."""
+    search: Literal["threshold", "area", "triplet"] = "triplet"
+    """``threshold``: all 256. ``area``: with every minimum area below which a mask is emptied. ``triplet``: the
+    minimum area is counted at a top threshold of its own."""
+    min_areas: Areas | None = None
+    """Minimum areas to try, pixels of the original images; null: 39 from 1/16384 to 1/4 of an image."""
+    components: bool = True
+    """Whether to try rules on holes and connected components, all combinations of the three lists below."""
+    hole_areas: tuple[Annotated[int, Field(ge=1)] | None, ...] | None = None
+    """Fill holes of up to so many pixels, null in the list: of any size; null: 1/1024 and 1/64 of an image, and any."""
+    component_areas: Areas | None = None
+    """Remove components of fewer pixels; null: 1/4096, 1/1024, 1/256 and 1/64 of an image."""
+    component_counts: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
+    """Keep so many components, the largest."""
+
+
 class Experiment(Settings):
     """Everything that a run is made of."""
 
@@ -429,6 +461,7 @@ class Experiment(Settings):
     models: dict[Name, ModelSettings] = Field(min_length=1)
     prediction: PredictionSettings = PredictionSettings()
     ensemble: EnsembleSettings = EnsembleSettings()
+    tuning: TuningSettings = TuningSettings()
 
     @model_validator(mode="before")
     @classmethod

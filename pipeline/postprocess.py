@@ -1,38 +1,128 @@
-"""From a stored probability map to the final mask, and the exact search over its threshold.
+"""From a stored probability map to the final mask, and what that mask would be at every threshold.
 
-``final_edges`` is the only way from a probability to a mask: tuning, submitting and reporting share it. A
-threshold is a byte t: a pixel is foreground where the map, restored to the image's own size, is >= t.
+``final_edges`` is the only way from a probability to a mask: tuning, submitting and reporting share it. Its
+settings are one frozen ``Postprocess``, which the stage ``tune`` chooses (``pipeline.search``) and stores.
+
+A threshold is a byte t: a pixel is foreground where the map, restored to the image's own size, is >= t; with
+bytes p > t/255 is p >= t + 1. Areas are pixels of the image's own size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 
+from pipeline.errors import DataError
 from pipeline.geometry import Fit, restore
-from pipeline.metrics import Counts, dice
-from pipeline.rle import from_edges, to_edges
+from pipeline.metrics import Counts
+from pipeline.rle import area, fill_holes, from_edges, keep_largest, remove_small, to_edges
+from pipeline.rle.threads import available_cores
 
 HALF = 128
 """The threshold before any tuning: p >= 128/255 is p > 0.5."""
 
+LEVELS = 256
+"""Values of a byte: as many thresholds."""
 
-def final_edges(prob_hw: np.ndarray, height: int, width: int, fit: Fit, threshold: int) -> np.ndarray:
+_AT_ONCE = 8  # images of a thread's turn, so that starting it costs little beside them
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """How a map becomes a mask; the rules apply in this order. The defaults are no tuning at all."""
+
+    threshold: int = HALF
+    """Byte 0..255: foreground is where the map is >= it."""
+    top_threshold: int | None = None
+    """Byte; the mask is empty unless at least ``min_area`` pixels of the map are >= it; null: ``threshold``. A
+    higher one asks for a sure core, as the winners of SIIM-ACR Pneumothorax did ("triplet" of a top threshold, a
+    minimum area and a bottom threshold)."""
+    min_area: int = 0
+    """Pixels; 0: the mask is never emptied."""
+    fill_holes: int | None = 0
+    """Holes of at most so many pixels are filled; null: all holes, whatever their size."""
+    min_component: int = 0
+    """Connected components (at sides or corners) of fewer pixels are removed."""
+    max_components: int | None = None
+    """So many components remain, the largest; null: all."""
+
+    @property
+    def top(self) -> int:
+        return self.threshold if self.top_threshold is None else self.top_threshold
+
+    def __str__(self) -> str:
+        """In words, rules that do nothing left out."""
+        words = [f"threshold {self.threshold}/255"]
+        if self.min_area:
+            words.append(f"empty below {self.min_area} pixels at {self.top}/255")
+        if self.fill_holes is None or self.fill_holes > 0:
+            words.append("all holes filled" if self.fill_holes is None else f"holes up to {self.fill_holes} filled")
+        if self.min_component:
+            words.append(f"components below {self.min_component} removed")
+        if self.max_components is not None:
+            words.append(f"the {self.max_components} largest kept" if self.max_components > 1 else "the largest kept")
+        return ", ".join(words)
+
+
+UNTUNED = Postprocess()
+"""One half and no rules."""
+
+
+def stored_postprocess(content: Any, path: Path) -> Postprocess:
+    """The settings in the content of a ``tuning.json``.
+
+    Raises:
+        DataError: there are none, or they are of another version of the project.
+    """
+    try:
+        return Postprocess(**content["postprocess"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} has no valid 'postprocess' ({error}): run the stage 'tune' again") from None
+
+
+def final_edges(prob_hw: np.ndarray, height: int, width: int, fit: Fit, settings: Postprocess) -> np.ndarray:
     """The mask of one image at its own size.
 
     Args:
         prob_hw: uint8 (h, w) at network size, 255 = 1.0.
         height, width: the image's own size.
         fit: how the image was brought to network size.
-        threshold: byte 0..255.
+        settings: threshold and rules.
 
     Returns:
         Column-major edges, uint32.
     """
-    return to_edges(restore(prob_hw, height, width, fit), threshold=threshold)
+    return mask_edges(restore(prob_hw, height, width, fit), settings)
+
+
+def mask_edges(restored: np.ndarray, settings: Postprocess) -> np.ndarray:
+    """``final_edges`` of a map that has the image's own size already, uint8 (H, W)."""
+    edges = gated_edges(restored, settings)
+    if settings.fill_holes is None or settings.fill_holes > 0:
+        edges = fill_holes(edges, restored.shape, settings.fill_holes)
+    if settings.min_component > 1:
+        edges = remove_small(edges, restored.shape[0], settings.min_component)
+    if settings.max_components is not None:
+        edges = keep_largest(edges, restored.shape[0], settings.max_components)
+    return edges
+
+
+def gated_edges(restored: np.ndarray, settings: Postprocess) -> np.ndarray:
+    """Edges by thresholds and minimum area alone, before the rules on holes and components."""
+    edges = to_edges(restored, threshold=settings.threshold)
+    if settings.min_area > 0:
+        sure = area(edges) if settings.top == settings.threshold else np.count_nonzero(restored >= settings.top)
+        if sure < settings.min_area:
+            return np.empty(0, np.uint32)
+    return edges
 
 
 def expected_dice(prob_hw: np.ndarray, threshold: int) -> float:
@@ -45,25 +135,53 @@ def expected_dice(prob_hw: np.ndarray, threshold: int) -> float:
         prob_hw: uint8 (h, w), 255 = 1.0.
         threshold: byte; the mask is where the map is >= it.
     """
-    histogram = np.bincount(prob_hw.ravel(), minlength=256)
-    expected = histogram * np.arange(256) / 255
+    histogram = np.bincount(prob_hw.ravel(), minlength=LEVELS)
+    expected = histogram * np.arange(LEVELS) / 255
     predicted = int(histogram[threshold:].sum())
     if predicted == 0:
         return 1 - int(prob_hw.max()) / 255
     return float(2 * expected[threshold:].sum() / (predicted + expected.sum()))
 
 
+# ----------------------------------------------------------------------------------------- all thresholds at once
+
+
+_ONES = np.uint64(0x0101010101010101)
+_BYTE = np.uint64(255)
+
+
 @numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 def joint_histogram(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels by truth and probability: uint8 (P,) twice, mask 0/1 -> int64 (2, 256).
+    """Pixels by truth and probability: uint8 (P,) twice, mask 0/1, contiguous -> int64 (2, 256).
 
-    Four tables in turn: neighbouring pixels often have one value, and adding to one place again has to wait
-    for the addition before.
+    Eight pixels at a time: most of a map is 0 or 255 over and over, which is one addition. Elsewhere each of the
+    eight has a table of its own, since adding to one place again has to wait for the addition before.
     """
-    tables = np.zeros((4, 512), np.int64)
-    for pixel in range(probability.size):
-        tables[pixel & 3, np.int64(probability[pixel]) + (np.int64(mask[pixel]) << 8)] += 1
-    return tables.sum(axis=0).reshape(2, 256)
+    tables = np.zeros((8, 2, 256), np.uint32)
+    whole = probability.size // 8 * 8
+    values, truths = probability[:whole].view(np.uint64), mask[:whole].view(np.uint64)
+    for word in range(values.size):
+        value, truth = values[word], truths[word]
+        if truth == np.uint64(0) or truth == _ONES:
+            inside = np.int64(truth & _BYTE)
+            if value == (value & _BYTE) * _ONES:
+                tables[0, inside, np.int64(value & _BYTE)] += np.uint32(8)
+            else:
+                for pixel in range(8):
+                    tables[pixel, inside, np.int64((value >> np.uint64(8 * pixel)) & _BYTE)] += np.uint32(1)
+        else:
+            for pixel in range(8):
+                shift = np.uint64(8 * pixel)
+                inside = np.int64((truth >> shift) & _BYTE)
+                tables[pixel, inside, np.int64((value >> shift) & _BYTE)] += np.uint32(1)
+    for pixel in range(whole, probability.size):
+        tables[0, mask[pixel], probability[pixel]] += np.uint32(1)
+    histogram = np.zeros((2, 256), np.int64)
+    for table in range(8):
+        for inside in range(2):
+            for value in range(256):
+                histogram[inside, value] += np.int64(tables[table, inside, value])
+    return histogram
 
 
 def counts_by_threshold(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,70 +200,54 @@ class Held:
     true_edges: np.ndarray
 
 
-def threshold_counts(images: Iterable[Held], count: int, fit: Fit) -> Counts:
-    """Counts at all 256 thresholds, one pass, O(one image) memory besides the result.
+def threshold_counts(images: Iterable[Held], count: int, fit: Fit, workers: int | None = None) -> Counts:
+    """Counts at all 256 thresholds, one pass, O(a few images) memory besides the result.
+
+    Args:
+        images: as many as ``count``; read as the work proceeds.
+        fit: how the images were brought to network size.
+        workers: threads, all cores where not given; the result is the same for every number.
 
     Returns:
         intersection and predicted of shape (N, 256), true of shape (N, 1), int64.
     """
-    intersection = np.zeros((count, 256), np.int64)
-    predicted = np.zeros((count, 256), np.int64)
-    true = np.zeros((count, 1), np.int64)
-    for row, image in enumerate(images):
+    counts = Counts(np.zeros((count, LEVELS), np.int64), np.zeros((count, LEVELS), np.int64), np.zeros((count, 1), int))
+
+    def fill(row: int, image: Held) -> None:
         restored = restore(image.prob_hw, image.height, image.width, fit)
         mask = from_edges(image.true_edges, restored.shape)
         histogram = joint_histogram(restored.ravel(), mask.ravel())
-        intersection[row], predicted[row] = counts_by_threshold(histogram)
-        true[row] = histogram[1].sum()
-    return Counts(intersection, predicted, true)
+        counts.intersection[row], counts.predicted[row] = counts_by_threshold(histogram)
+        counts.true[row] = histogram[1].sum()
+
+    for_each_image(fill, images, workers)
+    return counts
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What a threshold is worth. All scores are mean Dice over images."""
+def for_each_image(function: Any, images: Iterable[Held], workers: int | None = None) -> None:
+    """``function(row, image)`` of every image, by threads that are fed as they finish, so that few images wait.
 
-    threshold: int
-    """The best byte over all images."""
-    curve: list[float]
-    """The score at each of the 256 thresholds."""
-    at_half: float
-    """Without tuning."""
-    at_half_by_fold: list[float]
-    tuned: float
-    """At ``threshold``: optimistic, since it was chosen on the same images."""
-    cross_fitted: float
-    """Each fold at the threshold that is best on the other folds: what tuning is really worth."""
-    thresholds_by_fold: list[int]
-
-
-def tune_threshold(counts: Counts, fold: np.ndarray) -> Tuning:
-    """The exact best threshold by mean Dice, and its honest score.
-
-    Args:
-        counts: of ``threshold_counts``.
-        fold: int (N,), the fold of each image.
-
-    Returns:
-        The tuning; of equally good thresholds the one next to one half is taken.
+    Reading stays in the caller's thread; the time goes to OpenCV and to kernels, which release the GIL.
     """
-    scores = dice(counts)
-    folds = range(int(fold.max()) + 1)
-    chosen = [best_threshold(scores[fold != number].mean(axis=0)) for number in folds]
-    cross_fitted = np.concatenate([scores[fold == number, t] for number, t in zip(folds, chosen, strict=True)])
-    curve = scores.mean(axis=0)
-    threshold = best_threshold(curve)
-    return Tuning(
-        threshold=threshold,
-        curve=[round(float(value), 6) for value in curve],
-        at_half=float(curve[HALF]),
-        at_half_by_fold=[float(scores[fold == number, HALF].mean()) for number in folds],
-        tuned=float(curve[threshold]),
-        cross_fitted=float(cross_fitted.mean()),
-        thresholds_by_fold=chosen,
-    )
+    workers = workers or available_cores()
+
+    def run(first: int, batch: list[Held]) -> None:
+        for row, image in enumerate(batch, first):
+            function(row, image)
+
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for first, batch in _batches(images):
+            if len(waiting) > workers:
+                waiting.popleft().result()
+            waiting.append(pool.submit(run, first, batch))
+        for future in waiting:
+            future.result()
 
 
-def best_threshold(curve: np.ndarray) -> int:
-    """Argmax of a (256,) curve; ties go to the threshold nearest to one half, then to the lower one."""
-    candidates = np.flatnonzero(curve == curve.max())
-    return int(candidates[np.argmin(np.abs(candidates - HALF))])
+def _batches(images: Iterable[Held]) -> Iterator[tuple[int, list[Held]]]:
+    """A few images at a time, with the number of the first one."""
+    iterator, first = iter(images), 0
+    while batch := list(islice(iterator, _AT_ONCE)):
+        yield first, batch
+        first += len(batch)

@@ -6,6 +6,16 @@ from typing import Any
 
 from rich.table import Table
 
+TITLES = {
+    "dice": "mean Dice per image",
+    "iou": "mean IoU per image",
+    "global-dice": "Dice of all pixels together",
+    "fbeta": "mean F-beta per image",
+    "precision": "mean precision per image",
+    "recall": "mean recall per image",
+    "tgs-map": "mean precision at IoU 0.50 to 0.95",
+}
+
 
 def results_table(results: dict[str, Any]) -> Table:
     """One row for each model and one for the ensemble.
@@ -13,7 +23,7 @@ def results_table(results: dict[str, Any]) -> Table:
     Args:
         results: the content of ``results.json``.
     """
-    table = Table(title=f"{results['experiment']}: mean Dice per image", title_justify="left")
+    table = Table(title=f"{results['experiment']}: {TITLES[results['metric']]}", title_justify="left")
     table.add_column("model", no_wrap=True)
     folds = len(results["rows"][0]["folds"])
     headings = [*(f"fold {fold}" for fold in range(folds)), "mean OOF", "tuned OOF*"]
@@ -23,7 +33,9 @@ def results_table(results: dict[str, Any]) -> Table:
     for row in results["rows"]:
         scores = [*row["folds"], row["mean_oof"], row["tuned_oof"], row["test"]][: len(table.columns) - 1]
         table.add_row(row["model"], *("" if score is None else f"{score:.4f}" for score in scores))
-    threshold = results["threshold"]
-    table.caption = f"* each fold at the threshold chosen on the others; the submission uses {threshold}/255"
+    table.caption = (
+        f"* each fold at settings chosen on the others; {results['verdict']}\n"
+        f"the submission's settings: {results['postprocess']}"
+    )
     table.caption_justify = "left"
     return table

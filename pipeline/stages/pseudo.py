@@ -28,8 +28,8 @@ from pipeline.data.probabilities import CHUNK
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.errors import DataError, some
 from pipeline.geometry import restore
-from pipeline.postprocess import HALF, expected_dice
-from pipeline.rle import edges_to_text, to_edges, write_csv
+from pipeline.postprocess import UNTUNED, expected_dice, mask_edges
+from pipeline.rle import edges_to_text, write_csv
 
 
 def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -57,9 +57,9 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         maps = track(_fold_maps(source, fold, ids), len(ids), f"pseudo fold {fold}", console)
         for row, (probability, size) in enumerate(zip(maps, sizes, strict=True)):
             restored = restore(probability, *size, source.image.fit)
-            edges = to_edges(restored, threshold=HALF)
+            edges = mask_edges(restored, UNTUNED)
             texts.append(edges_to_text(edges, size))
-            confidence[row] = expected_dice(restored, HALF)
+            confidence[row] = expected_dice(restored, UNTUNED.threshold)
         of_images = confidence.reshape(images, -1).mean(axis=1)
         surest = np.argsort(-of_images, kind="stable")[:count]
         rows = mask_rows(surest, len(classes))

@@ -21,7 +21,7 @@ from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_images, read_true_masks
 from pipeline.data.images import read_image
 from pipeline.data.probabilities import CHUNK, read_probabilities
-from pipeline.postprocess import final_edges
+from pipeline.postprocess import Postprocess, final_edges, stored_postprocess
 from pipeline.results import results_table
 from pipeline.rle import dice, from_edges
 
@@ -43,10 +43,17 @@ def report(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     tuning = read_json(need(artifacts.tuning, "tune"))
+    postprocess = stored_postprocess(tuning, artifacts.tuning)
     test_score = read_json(artifacts.score)["score"] if artifacts.score.exists() else None
     rows = [_row(name, scores, test_score) for name, scores in tuning["sets"].items()]
-    results = {"experiment": settings.name, "metric": tuning["metric"], "threshold": tuning["threshold"], "rows": rows}
-    gallery = Gallery(settings, artifacts, tuning["threshold"])
+    results = {
+        "experiment": settings.name,
+        "metric": tuning["metric"],
+        "postprocess": str(postprocess),
+        "verdict": tuning["sets"]["ensemble"]["verdict"],
+        "rows": rows,
+    }
+    gallery = Gallery(settings, artifacts, postprocess)
     with whole_or_absent(artifacts.predictions) as path:
         gallery.draw(path, console)
     write_json(artifacts.results, results)
@@ -59,6 +66,7 @@ def _row(name: str, scores: dict[str, Any], test_score: float | None) -> dict[st
         "folds": scores["at_half_by_fold"],
         "mean_oof": scores["at_half"],
         "tuned_oof": scores["cross_fitted"],
+        "tuned_oof_ci95": scores["cross_fitted_ci95"],
         "tuned_oof_optimistic": scores["tuned"],
         "test": test_score if name == "ensemble" else None,
     }
@@ -67,8 +75,8 @@ def _row(name: str, scores: dict[str, Any], test_score: float | None) -> dict[st
 class Gallery:
     """Out-of-fold masks of the ensemble as the submission would have them."""
 
-    def __init__(self, settings: Experiment, artifacts: Artifacts, threshold: int) -> None:
-        self.settings, self.threshold = settings, threshold
+    def __init__(self, settings: Experiment, artifacts: Artifacts, postprocess: Sequence[Postprocess]) -> None:
+        self.settings, self.postprocess = settings, postprocess
         images, classes = read_images(artifacts, "train"), settings.data.class_names
         self.masks = one_row_a_mask(images, classes)
         self.truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
@@ -76,7 +84,8 @@ class Gallery:
 
     def predicted(self, row: int, prob_hw: np.ndarray) -> np.ndarray:
         height, width = (int(self.masks[side].iloc[row]) for side in ("height", "width"))
-        return final_edges(prob_hw, height, width, self.settings.image.fit, self.threshold)
+        of_class = self.postprocess[row % len(self.postprocess)]
+        return final_edges(prob_hw, height, width, self.settings.image.fit, of_class)
 
     def draw(self, path: Path, console: Any) -> None:
         """Three rows of pictures: the worst, the middle and the best by Dice, of images with a mask."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict, dataclass
-from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from pipeline.artifacts import whole_or_absent
+from pipeline.artifacts import nan_as_none, whole_or_absent
 from pipeline.command import make_console, run_command
 from pipeline.csv_options import (
     BetaOption,
@@ -111,7 +110,7 @@ def score(
     if per_image is not None:
         write_rows(per_image, rows, counts[0], scoring, worst)
     if as_json:
-        print(json.dumps(_nan_as_none(result), allow_nan=False))
+        print(json.dumps(nan_as_none(result), allow_nan=False))
         return
     console = make_console(quiet=False)
     named = ", ".join(f"{true.ids[row]} {values[row]:.4f}" for row in worst[:WORST])
@@ -215,7 +214,7 @@ def write_rows(path: Path, rows: Rows, counts: Counts, scoring: Scoring, order: 
     with whole_or_absent(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(map(_nan_as_none, zip(*lists, strict=True)))
+        writer.writerows(map(nan_as_none, zip(*lists, strict=True)))
 
 
 def print_scores(title: str, result: dict[str, Any], worst: str, console: Console) -> None:
@@ -241,15 +240,6 @@ def print_comparison(comparison: dict[str, Any], other: Path, rows: Rows, consol
     console.print(f"  difference   {comparison['difference']:+.6f}   95% interval {low:+.6f} to {high:+.6f}")
     what = "images" if rows.classes is None else "rows"
     console.print(f"  {what:<12} " + ", ".join(f"{comparison[k]:.1%} {k}" for k in ("better", "worse", "equal")))
-
-
-def _nan_as_none(value: Any) -> Any:
-    """What JSON and CSV files write for NaN is nothing, at any depth."""
-    if isinstance(value, dict):
-        return {key: _nan_as_none(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nan_as_none(inner) for inner in value]
-    return None if isinstance(value, float) and isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipeline.data.cache import one_row_a_mask, read_images
 from pipeline.data.oof import check_ids
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.data.sources import submission_template
-from pipeline.postprocess import final_edges
+from pipeline.postprocess import final_edges, stored_postprocess
 from pipeline.rle import edges_to_text, read_csv, write_csv
 
 
@@ -35,6 +35,7 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     tuning = read_json(need(artifacts.tuning, "tune"))
+    postprocess = stored_postprocess(tuning, artifacts.tuning)
     images = read_images(artifacts, "test")
     table = one_row_a_mask(images, settings.data.class_names)
     ids = table["mask_id"].tolist()
@@ -47,7 +48,8 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     for row, mask_id in enumerate(track(ids, len(ids), "submit", console)):
         if row % CHUNK == 0:
             chunk = stored.maps[row : min(row + CHUNK, len(ids))]
-        masks[mask_id] = final_edges(chunk[row % CHUNK], *sizes[mask_id], settings.image.fit, tuning["threshold"])
+        of_class = postprocess[row % len(postprocess)]
+        masks[mask_id] = final_edges(chunk[row % CHUNK], *sizes[mask_id], settings.image.fit, of_class)
     with whole_or_absent(artifacts.submission) as path:
         texts = [edges_to_text(masks[mask_id], sizes[mask_id], fmt) for mask_id in order]
         write_csv(path, order, texts, columns=tuple(columns))
@@ -55,8 +57,9 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     oof = tuning["sets"]["ensemble"]
     provenance = {
         "submission": artifacts.submission.name,
-        "oof_dice": {name: oof[name] for name in ("at_half", "cross_fitted", "tuned")},
-        "threshold": tuning["threshold"],
+        "metric": tuning["metric"],
+        "oof_score": {name: oof[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
+        "postprocess": tuning["postprocess"],
         "settings": settings.model_dump(mode="json"),
         "inputs": {
             path.name: fingerprint(path) for path in (artifacts.ensemble_test, artifacts.tuning, artifacts.images)

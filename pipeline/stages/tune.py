@@ -1,95 +1,147 @@
-"""Find the best threshold on the out-of-fold maps, exactly.
+"""Choose the post-processing on the out-of-fold maps, exactly, and say what that is honestly worth.
 
 Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
-Writes  kfold/<experiment>/tuning.json   threshold of the ensemble; for it and for each model: Dice per fold,
-                                         tuned (optimistic), cross-fitted, and the whole curve; where test images
-                                         were pseudo-labelled, the gain over the experiment that labelled them
+Writes  kfold/<experiment>/tuning.json   the settings for the ensemble (thresholds, minimum area, rules on holes and
+                                         components); for it and for each model the scores untuned, tuned
+                                         (optimistic) and cross-fitted, the plateau and the curve of thresholds; where
+                                         test images were pseudo-labelled, the gain over the experiment that did it
 
-A threshold is a byte t: a pixel is foreground where the stored probability, restored to the image's size,
-is >= t. The cross-fitted score takes for each fold the threshold that is best on the other folds.
+All 256 thresholds, all minimum areas and all triplets of them are searched exactly, from one histogram an image. The
+cross-fitted score takes for each fold the settings that the same procedure chooses on the other folds. The section
+``tuning`` of the experiment file says what is maximised and searched.
 
-    python -m pipeline tune --experiment pipeline/experiments/demo.yaml
+    python -m pipeline tune --experiment pipeline/experiments/demo.yaml --choose best
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 from rich.console import Console
 
-from pipeline.artifacts import Artifacts, fingerprint, versions, write_json
+from pipeline.artifacts import Artifacts, fingerprint, nan_as_none, versions, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
-from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
+from pipeline.config import Experiment, TuningSettings, load_experiment
+from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.oof import check_ids, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
-from pipeline.metrics import METRICS, Counts, compare
-from pipeline.postprocess import HALF, Held, threshold_counts, tune_threshold
+from pipeline.metrics import Counts, compare
+from pipeline.postprocess import UNTUNED, Held, threshold_counts
 from pipeline.rle import RleTable
+from pipeline.search import Objective, Rows, Search, Tuning, counts_at, minimum_areas, rule_grid, tune_masks
+
+MINIMUM_AREAS = 40
+HOLE_SHARES = (1024, 64)  # a hole is at most the 1024th or the 64th part of an image, or of any size
+COMPONENT_SHARES = (4096, 1024, 256, 64)
 
 
-def tune(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
-    """Find the best threshold on the out-of-fold maps, at original resolution.
+def tune(
+    experiment: ExperimentOption,
+    overrides: OverridesOption = None,
+    choose: Annotated[
+        str | None, typer.Option("--choose", metavar="plateau|best", help="In place of tuning.choose.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Choose the post-processing on the out-of-fold maps, at original resolution.
 
     \b
     Example:
-      python -m pipeline tune --experiment pipeline/experiments/demo.yaml
+      python -m pipeline tune --experiment pipeline/experiments/demo.yaml --choose best
     """
-    settings = load_experiment(experiment, overrides)
+    changes = [] if choose is None else [f"tuning.choose={choose}"]
+    settings = load_experiment(experiment, [*(overrides or []), *changes])
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    classes = settings.data.class_names
     images = read_images(artifacts, "train")
-    masks = one_row_a_mask(images, classes)
-    folds = np.repeat(read_folds(artifacts)["fold"].to_numpy(), len(classes))
-    truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
+    folds = read_folds(artifacts)
+    truth = read_true_masks(artifacts, images["image_id"].tolist())
     blend = read_probabilities(artifacts.ensemble_oof, "ensemble")
-    check_ids(blend, masks["mask_id"].tolist(), artifacts.ensemble_oof)
-    sets: dict[str, Any] = {
-        name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models
-    }
+    check_ids(blend, images["image_id"].tolist(), artifacts.ensemble_oof)
+    sets: dict[str, Any] = {name: read_out_of_fold(artifacts, name, settings.folds.count) for name in settings.models}
     sets["ensemble"] = blend.maps
-    tunings, untuned = {}, {}
+    objective, search = objective_of(settings.tuning), search_of(settings.tuning, images)
+    tunings, counts = {}, None
     for name, maps in sets.items():
-        held = track(held_masks(maps, masks, truth), len(masks), f"tune {name}", console)
-        counts = threshold_counts(held, len(masks), settings.image.fit)
-        tunings[name], untuned[name] = tune_threshold(counts, folds), at_half(counts)
-        _say(name, tunings[name], console)
+        rows = rows_of(name, maps, images, folds, truth, settings, console)
+        tunings[name], counts = tune_masks(rows, objective, search), rows.counts
+        _say(name, settings.tuning.metric, tunings[name], console)
     against = None
     if settings.pseudo.experiment is not None:
-        against = compare_with_source(settings, untuned["ensemble"], masks, truth)
+        against = compare_with_source(settings, at_half(counts), images, truth)
         console.print(
-            f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: Dice {against['difference']:+.4f} "
-            f"(95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), {against['better']:.0%} of the "
-            "images better: that is what the pseudo-labels are worth"
+            f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: {settings.tuning.metric} "
+            f"{against['difference']:+.4f} (95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), "
+            f"{against['better']:.0%} of the images better: that is what the pseudo-labels are worth"
         )
-    best = tunings["ensemble"]
     content = {
-        "metric": "dice",
-        "threshold": best.threshold,
-        "rule": "foreground where the stored byte, restored to the image's size, is >= threshold",
+        "metric": settings.tuning.metric,
+        "settings": settings.tuning.model_dump(mode="json"),
+        "postprocess": asdict(tunings["ensemble"].postprocess),
         "against": against,
-        "sets": {name: asdict(tuning) for name, tuning in tunings.items()},
+        "sets": {name: {**asdict(tuning), "verdict": tuning.verdict} for name, tuning in tunings.items()},
         "inputs": {
             path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds, artifacts.ensemble_oof)
         },
         "versions": versions(),
     }
-    write_json(artifacts.tuning, content)
+    write_json(artifacts.tuning, nan_as_none(content))
+
+
+def objective_of(settings: TuningSettings) -> Objective:
+    """What is maximised."""
+    return Objective.named(settings.metric, settings.beta, float(settings.both_empty))
+
+
+def search_of(settings: TuningSettings, images: pd.DataFrame) -> Search:
+    """What is searched; areas that are not set follow from the images' median size."""
+    pixels = int((images["height"] * images["width"]).median())
+    rules = []
+    if settings.components:
+        holes, areas = settings.hole_areas, settings.component_areas
+        rules = rule_grid(
+            (*(pixels // share for share in HOLE_SHARES), None) if holes is None else holes,
+            [pixels // share for share in COMPONENT_SHARES] if areas is None else areas,
+            settings.component_counts,
+        )
+    min_areas = (
+        minimum_areas(pixels, MINIMUM_AREAS) if settings.min_areas is None else (0, *sorted(set(settings.min_areas)))
+    )
+    return Search(areas=min_areas, family=settings.search, rules=tuple(rules), choose=settings.choose)
+
+
+def rows_of(
+    name: str,
+    maps: Any,
+    images: pd.DataFrame,
+    folds: pd.DataFrame,
+    truth: RleTable,
+    settings: Experiment,
+    console: Console,
+) -> Rows:
+    """The held-out images of one model, counted at all thresholds."""
+
+    def read(what: str = f"tune {name}: holes and components") -> Iterator[Held]:
+        return track(held_images(maps, images, truth), len(images), what, console)
+
+    counts = threshold_counts(read(f"tune {name}"), len(images), settings.image.fit)
+    group = np.unique(folds["group"], return_inverse=True)[1]
+    return Rows(counts, folds["fold"].to_numpy(), group, read, settings.image.fit)
 
 
 def at_half(counts: Counts) -> Counts:
     """Of counts at all thresholds those at one half."""
-    return Counts(counts.intersection[:, HALF], counts.predicted[:, HALF], counts.true[:, 0])
+    return counts_at(counts, UNTUNED)
 
 
-def compare_with_source(settings: Experiment, counts: Counts, masks: pd.DataFrame, truth: RleTable) -> dict[str, Any]:
-    """This experiment's out-of-fold Dice against that of the one whose masks it was trained on, image by image.
+def compare_with_source(settings: Experiment, counts: Counts, images: pd.DataFrame, truth: RleTable) -> dict[str, Any]:
+    """This experiment's out-of-fold score against that of the one whose masks it was trained on, image by image.
 
     Images that belong together are drawn together by the bootstrap.
     """
@@ -97,25 +149,31 @@ def compare_with_source(settings: Experiment, counts: Counts, masks: pd.DataFram
     source, source_artifacts = labelling_experiment(settings)
     check_same_folds(artifacts, source_artifacts)
     stored = read_probabilities(source_artifacts.ensemble_oof, f"run of {source.name}")
-    check_ids(stored, masks["mask_id"].tolist(), source_artifacts.ensemble_oof)
-    held = held_masks(stored.maps, masks, truth)
-    other = at_half(threshold_counts(held, len(masks), source.image.fit))
-    groups = np.repeat(read_folds(artifacts)["group"].to_numpy(), len(settings.data.class_names))
-    return {"experiment": source.name, **asdict(compare(METRICS["dice"], counts, other, groups=groups))}
+    check_ids(stored, images["image_id"].tolist(), source_artifacts.ensemble_oof)
+    held = held_images(stored.maps, images, truth)
+    other = at_half(threshold_counts(held, len(images), source.image.fit))
+    objective = objective_of(settings.tuning)
+    groups = read_folds(artifacts)["group"].to_numpy()
+    comparison = compare(objective.metric, counts, other, objective.both_empty, groups=groups)
+    return {"experiment": source.name, **asdict(comparison)}
 
 
-def held_masks(maps: Any, masks: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
+def held_images(maps: Any, images: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
     """Maps with sizes and true masks, a chunk of maps in memory at a time."""
-    heights, widths = masks["height"].tolist(), masks["width"].tolist()
-    for start in range(0, len(masks), CHUNK):
-        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(masks))], start):
+    heights, widths = images["height"].tolist(), images["width"].tolist()
+    for start in range(0, len(images), CHUNK):
+        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(images))], start):
             yield Held(prob_hw, heights[row], widths[row], truth[row])
 
 
-def _say(name: str, tuning: Any, console: Console) -> None:
+def _say(name: str, metric: str, tuning: Tuning, console: Console) -> None:
+    low, high = tuning.cross_fitted_ci95
+    first, last = tuning.plateau.threshold
     console.print(
-        f"tune: {name}: Dice {tuning.at_half:.4f} at threshold 128/255; {tuning.cross_fitted:.4f} tuned, cross-fitted; "
-        f"{tuning.tuned:.4f} at {tuning.threshold}/255, chosen on the same images"
+        f"tune: {name}: {metric} {tuning.at_half:.4f} at threshold 128/255; {tuning.cross_fitted:.4f} tuned, "
+        f"cross-fitted (95% interval {low:.4f} to {high:.4f}); {tuning.tuned:.4f} chosen on the same images\n"
+        f"tune: {name}: {tuning.verdict}; settings: {tuning.postprocess}; {tuning.plateau.size} are as good, with "
+        f"thresholds {first} to {last}"
     )
 
 

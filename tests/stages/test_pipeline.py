@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.geometry import restore
-from pipeline.rle import decode
+from pipeline.postprocess import Postprocess, final_edges
+from pipeline.rle import decode, from_edges
 
 SMALL = {"decoder_channels": [32, 16, 16, 8, 8]}
 RECIPE = {"epochs": 1, "batch_size": 4}
@@ -82,10 +83,11 @@ def test_the_submission_has_the_samples_ids_and_the_tuned_masks(finished, sizes)
     sample = pd.read_csv(artifacts.workspace / "data" / "tiny" / "sample_submission.csv", dtype=str)
     assert submission.columns.tolist() == ["image_id", "rle"]
     assert submission["image_id"].tolist() == sample["image_id"].tolist()
-    threshold = json.loads(artifacts.tuning.read_text())["threshold"]
+    postprocess = Postprocess(**json.loads(artifacts.tuning.read_text())["postprocess"])
     maps = zarr.open_array(artifacts.ensemble_test, mode="r")
     for row, image_id in enumerate(maps.attrs["image_ids"]):
-        expected = restore(maps[row], *sizes[image_id], "stretch") >= threshold
+        edges = final_edges(maps[row], *sizes[image_id], "stretch", postprocess)
+        expected = from_edges(edges, sizes[image_id])
         assert np.array_equal(masks_of(artifacts.submission, [image_id], sizes)[0], expected)
 
 
@@ -144,6 +146,17 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     assert "unet/fold0/oof.zarr/zarr.json" in rewritten
     assert "tuning.json" in rewritten
     assert not {path for path in rewritten if "weights.safetensors" in path or path in ("images.csv", "folds.csv")}
+    other_metric = ("--set", "prediction.flip=false", "--set", "tuning.metric=global-dice")
+    tuned = python("-m", "pipeline", "run", "--experiment", experiment, *other_metric)
+    assert tuned.returncode == 0, tuned.stderr
+    before, after = after, stamps(artifacts)
+    rewritten = {path.relative_to(artifacts.folder).as_posix() for path in after if after[path] != before.get(path)}
+    assert rewritten == {"experiment.yaml", "tuning.json", "score.json", "results.json", "predictions.png"}
+    assert "Dice of all pixels together" in tuned.stdout
+    scored = json.loads(artifacts.score.read_text())
+    assert (scored["metric"], scored["score"]) == ("global-dice", scored["metrics"]["global-dice"])
+    rows = {row["model"]: row for row in json.loads(artifacts.results.read_text())["rows"]}
+    assert rows["ensemble"]["test"] == scored["score"]
 
 
 def test_a_failing_stage_is_one_clear_line(tmp_path, write_experiment, python):

@@ -106,7 +106,7 @@ def test_tune_says_what_they_are_worth(tmp_path, experiments, command_line):
         assert status == 0, errors
     first, artifacts = Artifacts(tmp_path, "tiny"), Artifacts(tmp_path, "second")
     against = json.loads(artifacts.tuning.read_text())["against"]
-    assert "tune: ensemble against tiny, at 128/255: Dice" in out
+    assert "tune: ensemble against tiny, at 128/255: dice" in out
     assert against["experiment"] == "tiny"
     means = [mean_dice(each) for each in (artifacts, first)]
     assert against["difference"] == pytest.approx(means[0] - means[1], abs=1e-9)

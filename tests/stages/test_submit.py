@@ -1,4 +1,5 @@
 import csv
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,9 +8,11 @@ from pipeline.artifacts import Artifacts, read_json, write_json
 from pipeline.config import load_experiment
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
-from pipeline.rle import decode
+from pipeline.postprocess import Postprocess, final_edges
+from pipeline.rle import components, decode, from_edges, to_edges
 
 THRESHOLD = 100
+SCORES = {"at_half": 0.8, "cross_fitted": 0.81, "cross_fitted_ci95": [0.78, 0.84], "tuned": 0.82}
 
 
 class Prepared:
@@ -21,8 +24,11 @@ class Prepared:
         rng = np.random.default_rng(5)
         self.maps = {image_id: rng.integers(0, 256, (64, 64), dtype=np.uint8) for image_id in data.ids["test"]}
         self.write_maps(data.ids["test"])
-        scores = {"at_half": 0.8, "cross_fitted": 0.81, "tuned": 0.82}
-        write_json(self.artifacts.tuning, {"threshold": THRESHOLD, "sets": {"ensemble": scores}})
+        self.write_tuning({"threshold": THRESHOLD})
+
+    def write_tuning(self, postprocess):
+        tuning = {"metric": "dice", "postprocess": postprocess, "sets": {"ensemble": SCORES}}
+        write_json(self.artifacts.tuning, tuning)
 
     def write_maps(self, ids):
         write_probabilities(self.artifacts.ensemble_test, ids, (64, 64), [np.stack([self.maps[i] for i in ids])])
@@ -67,8 +73,9 @@ def test_the_provenance_stands_beside_it(prepare, command_line):
     prepared = prepare()
     command_line("submit", "-e", prepared.experiment)
     provenance = read_json(prepared.artifacts.submission.with_suffix(".json"))
-    assert provenance["threshold"] == THRESHOLD
-    assert provenance["oof_dice"] == {"at_half": 0.8, "cross_fitted": 0.81, "tuned": 0.82}
+    assert provenance["postprocess"] == {"threshold": THRESHOLD}
+    assert provenance["metric"] == "dice"
+    assert provenance["oof_score"] == SCORES
     assert set(provenance["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}
     assert provenance["settings"]["name"] == "tiny"
 
@@ -82,6 +89,31 @@ def test_an_empty_mask_is_an_empty_field(prepare, command_line):
     rows = dict(prepared.rows())
     assert rows["b1"] == ""
     assert rows["b2"] == f"1 {prepared.data.masks['b2'].size}"
+
+
+def test_all_rules_are_applied(prepare, command_line):
+    prepared = prepare()
+    rules = Postprocess(
+        threshold=90, top_threshold=200, min_area=400, fill_holes=12, min_component=30, max_components=2
+    )
+    prepared.write_tuning(asdict(rules))
+    status, _, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, err) == (0, "")
+    for image_id, text in prepared.rows()[1:]:
+        shape = prepared.data.masks[image_id].shape
+        expected = from_edges(final_edges(prepared.maps[image_id], *shape, "stretch", rules), shape)
+        assert np.array_equal(decode(text, shape), expected)
+        assert components(to_edges(expected), shape[0]).count <= 2
+
+
+def test_the_tuning_of_another_version_is_refused(prepare, command_line):
+    prepared = prepare()
+    write_json(prepared.artifacts.tuning, {"metric": "dice", "threshold": 100})
+    status, _, err = command_line("submit", "-e", prepared.experiment)
+    assert status == 1
+    assert err == (
+        f"error: {prepared.artifacts.tuning} has no valid 'postprocess' ('postprocess'): run the stage 'tune' again\n"
+    )
 
 
 def test_ids_that_are_not_the_test_images_are_refused_and_the_old_submission_kept(prepare, command_line):

@@ -1,0 +1,30 @@
+"""Which post-processing settings are best on the held-out images, and what that choice is honestly worth.
+
+``tune_masks`` does it all; the parts:
+
+- ``objective``  the metric that is searched for, its sums over images, and the noise of a difference
+- ``grid``       every threshold, minimum area and triplet, exactly, from the counts at all thresholds
+- ``plateau``    the settings that noise cannot tell from the best, and their middle
+- ``components`` the rules on holes and components, counted on the masks' runs for the few settings that remain
+- ``crossfit``   which rules earn their place, and every fold scored at settings chosen without it
+
+Everything works on rows of images (a map, its size, its true mask, its fold and group); whoever has several
+kinds of masks calls it once for each.
+"""
+
+from pipeline.search.components import rule_grid
+from pipeline.search.crossfit import Rows, Search, Tuning, tune_masks
+from pipeline.search.grid import FAMILIES, counts_at, minimum_areas
+from pipeline.search.objective import Objective
+
+__all__ = [
+    "FAMILIES",
+    "Objective",
+    "Rows",
+    "Search",
+    "Tuning",
+    "counts_at",
+    "minimum_areas",
+    "rule_grid",
+    "tune_masks",
+]

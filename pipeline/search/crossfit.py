@@ -1,0 +1,255 @@
+"""Settings chosen on the held-out images, each fold scored at settings chosen without it.
+
+Tuning has two ways to deceive: of many settings the best one is the luckiest, and of several kinds of rules the
+richest one always fits best. So a fold's cross-fitted score takes the settings that the same procedure chooses on
+the other folds; and inside that procedure a richer family of rules is taken only if it is better than the simpler
+one, beyond noise, on folds that its settings were not chosen on. Sums are additive over folds, so all of this costs
+little more than one search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.geometry import Fit
+from pipeline.metrics import Comparison, Counts, compare, interval
+from pipeline.postprocess import UNTUNED, Held, Postprocess
+from pipeline.search.components import Rule, rule_counts
+from pipeline.search.grid import FAMILIES, Cell, Folds, Grid, counts_at
+from pipeline.search.objective import Z95, Objective, paired_difference, take
+from pipeline.search.plateau import Plateau, find_plateau
+
+Choose = Literal["plateau", "best"]
+ALL: Folds = frozenset()
+"""No fold is left out."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched."""
+
+    areas: tuple[int, ...]
+    """Minimum areas in pixels, rising, the first 0: no rule."""
+    family: str = FAMILIES[-1]
+    """One of ``FAMILIES``."""
+    rules: tuple[Rule, ...] = ()
+    """On holes and components, of ``rule_grid``; none: not searched."""
+    choose: Choose = "plateau"
+    """The middle of the plateau and the fewest rules on components, or the best of all."""
+    workers: int | None = None
+    """Threads, all cores where not given; results are the same for every number."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The held-out images: what they are counted by, and how to go through them again."""
+
+    counts: Counts
+    """Of ``threshold_counts``."""
+    fold: np.ndarray
+    """int (N,), 0..F-1."""
+    group: np.ndarray
+    """int or text (N,): images that belong together, one person's say; never in two folds."""
+    images: Callable[[], Iterable[Held]]
+    fit: Fit
+
+    def without(self, excluded: Folds) -> np.ndarray:
+        """Which images are in other folds than those, bool (N,)."""
+        return ~np.isin(self.fold, list(excluded))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The chosen settings and what they are worth."""
+
+    postprocess: Postprocess
+    at_half: float
+    """Without tuning."""
+    at_half_by_fold: list[float]
+    tuned: float
+    """At ``postprocess``: optimistic, since it was chosen on the same images."""
+    cross_fitted: float
+    """Each fold at the settings chosen on the others: what tuning is really worth."""
+    cross_fitted_ci95: tuple[float, float]
+    """Of the bootstrap over groups."""
+    cross_fitted_by_fold: list[float]
+    postprocess_by_fold: list[Postprocess]
+    gain: Comparison
+    """Cross-fitted against untuned."""
+    plateau: Plateau
+    curve: list[float]
+    """The score at each of the 256 thresholds without any other rule."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether tuning gains anything, in words."""
+        low, high = self.gain.ci95
+        size = f"{self.gain.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+        if low > 0:
+            return f"tuning gains {size}"
+        return f"tuning loses {size}" if high < 0 else f"tuning gains nothing beyond noise: {size}"
+
+
+def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
+    """Choose post-processing settings, and score the choice on images that it was not made on.
+
+    Args:
+        rows: the held-out images, of at least two folds.
+        objective: what is maximised.
+        search: what is tried, and how to choose.
+    """
+    grid = Grid(rows.counts, rows.fold, objective, search.areas, search.family, search.workers)
+    folds = range(grid.folds)
+    short_lists, plateau = _choose_pixel_rules(rows, grid, search)
+    masks = _Masks(rows, objective, search, short_lists)
+    chosen = {excluded: masks.choose(excluded) for excluded in short_lists}
+    by_fold = [chosen[frozenset([fold])] for fold in folds]
+    cross_fitted = _assembled(rows, {fold: masks.counts(each) for fold, each in enumerate(by_fold)})
+    untuned = counts_at(rows.counts, UNTUNED)
+    resampled: dict[str, Any] = {"both_empty": objective.both_empty, "groups": rows.group}
+    return Tuning(
+        postprocess=chosen[ALL],
+        at_half=float(objective(untuned)),
+        at_half_by_fold=[float(objective(take(untuned, rows.fold == fold))) for fold in folds],
+        tuned=float(objective(masks.counts(chosen[ALL]))),
+        cross_fitted=float(objective(cross_fitted)),
+        cross_fitted_ci95=interval(objective.metric, cross_fitted, **resampled),
+        cross_fitted_by_fold=[float(objective(take(cross_fitted, rows.fold == fold))) for fold in folds],
+        postprocess_by_fold=by_fold,
+        gain=compare(objective.metric, cross_fitted, untuned, **resampled),
+        plateau=plateau,
+        curve=[round(float(score), 6) for score in objective(rows.counts)],
+    )
+
+
+# ------------------------------------------------------------------------------------- thresholds and minimum area
+
+
+def _choose_pixel_rules(rows: Rows, grid: Grid, search: Search) -> tuple[dict[Folds, list[Postprocess]], Plateau]:
+    """A short list for all images, and for all but each fold: the chosen thresholds and minimum area come first.
+
+    It goes on with the least and the greatest threshold that are as good, since removing what is small may move the
+    best one. The plateau is that of all images.
+    """
+    folds = range(grid.folds)
+    left_out = [frozenset(some) for count in range(3) for some in combinations(folds, count) if count < grid.folds]
+    found = grid.best(left_out)
+    short_lists, plateaus = {}, {}
+    for excluded in left_out:
+        if len(excluded) > 1:
+            continue
+        level = _earned_level(rows, grid, found, excluded)
+        best = found[excluded][level]
+        plateaus[excluded] = find_plateau(grid, rows.counts, rows.group, level, best, excluded)
+        chosen = plateaus[excluded].middle if search.choose == "plateau" else grid.postprocess(best)
+        ends = (replace(chosen, threshold=end) for end in plateaus[excluded].threshold)
+        short_lists[excluded] = list(dict.fromkeys([chosen, *ends])) if search.rules else [chosen]
+    return short_lists, plateaus[ALL]
+
+
+def _earned_level(rows: Rows, grid: Grid, found: Mapping[Folds, list[Cell]], excluded: Folds) -> int:
+    """The richest family that is better than the simpler ones on folds that its settings were not chosen on.
+
+    With fewer than two folds to look at there is nothing to check that on, and the simplest it is.
+    """
+    inner = [fold for fold in range(grid.folds) if fold not in excluded]
+    if len(inner) < 2:
+        return 0
+    held_out = []
+    for level in range(grid.levels):
+        cells = {fold: grid.postprocess(found[excluded | {fold}][level]) for fold in inner}
+        held_out.append(_assembled(rows, {fold: counts_at(rows.counts, cell) for fold, cell in cells.items()}))
+    earned = 0
+    for richer in range(1, grid.levels):
+        if _is_better(rows, grid.objective, held_out[richer], held_out[earned], excluded):
+            earned = richer
+    return earned
+
+
+# ------------------------------------------------------------------------------------------- holes and components
+
+
+class _Masks:
+    """The masks of the short lists under every rule on holes and components; chooses among them.
+
+    Args:
+        rows: the images, which are read again if there are rules to try.
+        objective: what is maximised.
+        search: the rules, and how to choose.
+        short_lists: settings by the folds that they were chosen without, the chosen one first.
+    """
+
+    def __init__(
+        self, rows: Rows, objective: Objective, search: Search, short_lists: Mapping[Folds, list[Postprocess]]
+    ) -> None:
+        self.rows, self.objective, self.choose_best = rows, objective, search.choose == "best"
+        bases = list(dict.fromkeys(base for short_list in short_lists.values() for base in short_list))
+        rules = search.rules or (Rule(),)
+        self.column = {rule.added_to(base): column for column, (base, rule) in enumerate(product(bases, rules))}
+        self.options = {
+            excluded: [short_list[0], *(rule.added_to(base) for rule in rules[1:] for base in short_list)]
+            for excluded, short_list in short_lists.items()
+        }
+        if search.rules:
+            table = rule_counts(rows.images(), len(rows.fold), rows.fit, bases, rules, search.workers)
+            table = table.reshape(2, len(rows.fold), -1)
+        else:
+            found = [counts_at(rows.counts, base) for base in bases]
+            table = np.stack([(each.intersection, each.predicted) for each in found], axis=-1)
+        self.table = Counts(*table, rows.counts.true)
+
+    def counts(self, settings: Postprocess) -> Counts:
+        """Of all images, (N,), by one of the options."""
+        column = self.column[settings]
+        return Counts(self.table.intersection[:, column], self.table.predicted[:, column], self.table.true[:, 0])
+
+    def choose(self, excluded: Folds) -> Postprocess:
+        """The best option, if its rules are better than none on folds that they were not chosen on."""
+        plain = self.options[excluded][0]
+        inner = [fold for fold in range(int(self.rows.fold.max()) + 1) if fold not in excluded]
+        if len(self.options[excluded]) == 1 or len(inner) < 2:
+            return plain
+        held_out = {fold: self.counts(self._best(excluded, excluded | {fold})) for fold in inner}
+        if _is_better(self.rows, self.objective, _assembled(self.rows, held_out), self.counts(plain), excluded):
+            return self._best(excluded, excluded)
+        return plain
+
+    def _best(self, excluded: Folds, unseen: Folds) -> Postprocess:
+        """Of a set's options, on all folds but the unseen: the best, or the one of the fewest rules that is as good."""
+        options, seen = self.options[excluded], self.rows.without(unseen)
+        columns = [self.column[option] for option in options]
+        counts = Counts(
+            self.table.intersection[seen][:, columns], self.table.predicted[seen][:, columns], self.table.true[seen]
+        )
+        best = int(np.argmax(np.nan_to_num(self.objective(counts), nan=-np.inf)))
+        if self.choose_best:
+            return options[best]
+        at_best = Counts(counts.intersection[:, [best]], counts.predicted[:, [best]], counts.true)
+        difference, error = paired_difference(self.objective, counts, at_best, self.rows.group[seen])
+        as_good = -difference <= Z95 * error
+        as_good[best] = True
+        return options[int(np.argmax(as_good))]
+
+
+# ---------------------------------------------------------------------------------------------------------- common
+
+
+def _assembled(rows: Rows, of_folds: Mapping[int, Counts]) -> Counts:
+    """Counts (N,) that have each fold's images from the counts given for that fold; 0 for other folds."""
+    parts = np.zeros((3, len(rows.fold)), np.int64)
+    for fold, counts in of_folds.items():
+        mine = rows.fold == fold
+        parts[:, mine] = counts.intersection[mine], counts.predicted[mine], counts.true[mine]
+    return Counts(*parts)
+
+
+def _is_better(rows: Rows, objective: Objective, counts: Counts, other: Counts, excluded: Folds) -> bool:
+    """Whether counts beat others beyond noise, the excluded folds left aside."""
+    seen = rows.without(excluded)
+    difference, error = paired_difference(objective, take(counts, seen), take(other, seen), rows.group[seen])
+    return bool(difference > Z95 * error)
