@@ -65,34 +65,66 @@ def rule_counts(
         int64 (2, N, len(bases), len(rules)), as ``final_edges`` would give them.
     """
     out = np.empty((2, count, len(bases), len(rules)), np.int64)
+    by_filling = _by_filling(rules)
 
     def fill(row: int, image: Held) -> None:
         restored = restore(image.prob_hw, image.height, image.width, fit)
         true_before = _counter(image.true_edges)
         for place, settings in enumerate(bases):
-            out[:, row, place] = _counts_of_mask(gated_edges(restored, settings), restored.shape, true_before, rules)
+            edges = gated_edges(restored, settings)
+            _count_mask(edges, restored.shape, true_before, by_filling, out[:, row, place])
 
     for_each_image(fill, images, workers)
     return out
 
 
-def _counts_of_mask(
-    edges: np.ndarray, shape: tuple[int, int], true_before: Callable[[np.ndarray], np.ndarray], rules: Sequence[Rule]
-) -> np.ndarray:
-    """Intersection and area by each rule, int64 (2, len(rules))."""
-    counts = np.empty((2, len(rules)), np.int64)
+@dataclass(frozen=True)
+class _Filling:
+    """The rules that fill the same holes."""
+
+    places: np.ndarray
+    """int (R,), their numbers."""
+    min_component: np.ndarray
+    max_components: np.ndarray
+    """int64 (R,) both."""
+
+
+def _by_filling(rules: Sequence[Rule]) -> dict[int | None, _Filling]:
+    groups: dict[int | None, list[int]] = {}
+    for place, rule in enumerate(rules):
+        groups.setdefault(rule.fill_holes, []).append(place)
+    return {
+        filling: _Filling(
+            np.array(places),
+            np.array([rules[place].min_component for place in places]),
+            np.array([_at_most(rules[place].max_components) for place in places]),
+        )
+        for filling, places in groups.items()
+    }
+
+
+def _at_most(count: int | None) -> int:
+    return np.iinfo(np.int64).max if count is None else count
+
+
+def _count_mask(
+    edges: np.ndarray,
+    shape: tuple[int, int],
+    true_before: Callable[[np.ndarray], np.ndarray],
+    by_filling: dict[int | None, _Filling],
+    out: np.ndarray,
+) -> None:
+    """Intersection and area by each rule into ``out``, int64 (2, rules)."""
+    unfilled = _largest_first(edges, shape[0], true_before)
     solid = fill_holes(edges, shape)
     has_holes = not np.array_equal(solid, edges)
-    by_filling = {}
-    for place, rule in enumerate(rules):
-        filling = rule.fill_holes if has_holes else 0
-        if filling not in by_filling:
-            filled = edges if filling == 0 else solid if filling is None else fill_holes(edges, shape, filling)
-            by_filling[filling] = _largest_first(filled, shape[0], true_before)
-        areas, sums = by_filling[filling]
-        kept = np.searchsorted(-areas, -rule.min_component, side="right")
-        counts[:, place] = sums[:, kept if rule.max_components is None else min(kept, rule.max_components)]
-    return counts
+    for holes, filling in by_filling.items():
+        areas, sums = unfilled
+        if has_holes and holes != 0:
+            filled = solid if holes is None else fill_holes(edges, shape, holes)
+            areas, sums = _largest_first(filled, shape[0], true_before)
+        kept = np.searchsorted(-areas, -filling.min_component, side="right")
+        out[:, filling.places] = sums[:, np.minimum(kept, filling.max_components)]
 
 
 def _largest_first(

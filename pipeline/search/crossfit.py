@@ -20,13 +20,16 @@ from pipeline.geometry import Fit
 from pipeline.metrics import Comparison, Counts, compare, interval
 from pipeline.postprocess import UNTUNED, Held, Postprocess
 from pipeline.search.components import Rule, rule_counts
-from pipeline.search.grid import FAMILIES, Cell, Folds, Grid, counts_at
+from pipeline.search.grid import FAMILIES, THRESHOLD, Cell, Folds, Grid, counts_at
 from pipeline.search.objective import Z95, Objective, paired_difference, take
 from pipeline.search.plateau import Plateau, find_plateau
 
 Choose = Literal["plateau", "best"]
 ALL: Folds = frozenset()
 """No fold is left out."""
+
+LEAST_FOLDS = 3
+"""For more than thresholds: one to score, one to choose on, one to check the choice."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,12 @@ def _choose_pixel_rules(rows: Rows, grid: Grid, search: Search) -> tuple[dict[Fo
 def _earned_level(rows: Rows, grid: Grid, found: Mapping[Folds, list[Cell]], excluded: Folds) -> int:
     """The richest family that is better than the simpler ones on folds that its settings were not chosen on.
 
-    With fewer than two folds to look at there is nothing to check that on, and the simplest it is.
+    Of two folds, the one that is left when the other is held out has nothing to check that on: there, for every
+    choice alike, it is the simplest.
     """
+    if grid.folds < LEAST_FOLDS:
+        return THRESHOLD
     inner = [fold for fold in range(grid.folds) if fold not in excluded]
-    if len(inner) < 2:
-        return 0
     held_out = []
     for level in range(grid.levels):
         cells = {fold: grid.postprocess(found[excluded | {fold}][level]) for fold in inner}
@@ -211,9 +215,10 @@ class _Masks:
     def choose(self, excluded: Folds) -> Postprocess:
         """The best option, if its rules are better than none on folds that they were not chosen on."""
         plain = self.options[excluded][0]
-        inner = [fold for fold in range(int(self.rows.fold.max()) + 1) if fold not in excluded]
-        if len(self.options[excluded]) == 1 or len(inner) < 2:
+        folds = int(self.rows.fold.max()) + 1
+        if len(self.options[excluded]) == 1 or folds < LEAST_FOLDS:
             return plain
+        inner = [fold for fold in range(folds) if fold not in excluded]
         held_out = {fold: self.counts(self._best(excluded, excluded | {fold})) for fold in inner}
         if _is_better(self.rows, self.objective, _assembled(self.rows, held_out), self.counts(plain), excluded):
             return self._best(excluded, excluded)

@@ -124,6 +124,12 @@ def test_a_triplet_is_found_where_nothing_else_helps(choose, name):
     assert poorer.postprocess.min_area == 0
 
 
+def test_with_two_folds_there_is_nothing_to_check_a_richer_rule_on():
+    rows = rows_of(triplet_images(np.random.default_rng(0)), np.arange(60) // 2 % 2)
+    tuning = tune_masks(rows, DICE, Search(AREAS))
+    assert {each.min_area for each in (tuning.postprocess, *tuning.postprocess_by_fold)} == {0}
+
+
 def test_a_minimum_area_that_gains_nothing_is_left_out():
     rng = np.random.default_rng(1)
     true = counts_of_histograms(np.stack([triplet_like(rng) for _ in range(40)]))
