@@ -48,9 +48,14 @@ class Counts:
     predicted: np.ndarray
     true: np.ndarray
 
-    def take(self, indices: np.ndarray) -> Counts:
-        """Those of the images with these indices."""
+    def take(self, indices: np.ndarray | slice) -> Counts:
+        """Those of the images with these indices, or of a bool (N,) or a slice."""
         return Counts(self.intersection[indices], self.predicted[indices], self.true[indices])
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Counts]) -> Counts:
+        """The counts of some images after those of others."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__annotations__))
 
 
 # --------------------------------------------------------------------------------------------- formulas, by image

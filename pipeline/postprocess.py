@@ -76,14 +76,14 @@ UNTUNED = Postprocess()
 """One half and no rules."""
 
 
-def stored_postprocess(content: Any, path: Path) -> Postprocess:
-    """The settings in the content of a ``tuning.json``.
+def stored_postprocess(content: Any, path: Path) -> list[Postprocess]:
+    """The settings of each class in the content of a ``tuning.json``.
 
     Raises:
         DataError: there are none, or they are of another version of the project.
     """
     try:
-        return Postprocess(**content["postprocess"])
+        return [Postprocess(**of_class) for of_class in content["postprocess"]]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} has no valid 'postprocess' ({error}): run the stage 'tune' again") from None
 

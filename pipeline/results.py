@@ -33,9 +33,9 @@ def results_table(results: dict[str, Any]) -> Table:
     for row in results["rows"]:
         scores = [*row["folds"], row["mean_oof"], row["tuned_oof"], row["test"]][: len(table.columns) - 1]
         table.add_row(row["model"], *("" if score is None else f"{score:.4f}" for score in scores))
+    settings = "; ".join(f"{name}: {text}" for name, text in results["postprocess"].items())
     table.caption = (
-        f"* each fold at settings chosen on the others; {results['verdict']}\n"
-        f"the submission's settings: {results['postprocess']}"
+        f"* each fold at settings chosen on the others; {results['verdict']}\nthe submission's settings: {settings}"
     )
     table.caption_justify = "left"
     return table

@@ -180,11 +180,13 @@ def test_without_tuning_a_mask_is_everything_above_one_half():
 
 @given(postprocesses())
 def test_settings_survive_being_stored(rules):
-    content = json.loads(json.dumps({"postprocess": asdict(rules)}))
-    assert stored_postprocess(content, Path("tuning.json")) == rules
+    content = json.loads(json.dumps({"postprocess": [asdict(rules)]}))
+    assert stored_postprocess(content, Path("tuning.json")) == [rules]
 
 
-@pytest.mark.parametrize("content", [{"threshold": 100}, {"postprocess": {"treshold": 100}}, {"postprocess": None}, []])
+@pytest.mark.parametrize(
+    "content", [{"threshold": 100}, {"postprocess": [{"treshold": 100}]}, {"postprocess": None}, []]
+)
 def test_stored_settings_of_another_version_are_refused(content):
     with pytest.raises(DataError, match=r"tuning.json has no valid 'postprocess' .*: run the stage 'tune' again"):
         stored_postprocess(content, Path("tuning.json"))

@@ -8,21 +8,23 @@
 - ``components`` the rules on holes and components, counted on the masks' runs for the few settings that remain
 - ``crossfit``   which rules earn their place, and every fold scored at settings chosen without it
 
-Everything works on rows of images (a map, its size, its true mask, its fold and group); whoever has several
-kinds of masks calls it once for each.
+Everything works on rows of images (a map, its size, its true mask, its fold and group), of one class: each class has
+settings of its own.
 """
 
 from pipeline.search.components import rule_grid
-from pipeline.search.crossfit import Rows, Search, Tuning, tune_masks
+from pipeline.search.crossfit import Outcome, Rows, Search, Tuning, Worth, tune_masks
 from pipeline.search.grid import FAMILIES, counts_at, minimum_areas
 from pipeline.search.objective import Objective
 
 __all__ = [
     "FAMILIES",
     "Objective",
+    "Outcome",
     "Rows",
     "Search",
     "Tuning",
+    "Worth",
     "counts_at",
     "minimum_areas",
     "rule_grid",

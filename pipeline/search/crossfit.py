@@ -9,8 +9,8 @@ little more than one search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from pipeline.metrics import Comparison, Counts, compare, interval
 from pipeline.postprocess import UNTUNED, Held, Postprocess
 from pipeline.search.components import Rule, rule_counts
 from pipeline.search.grid import FAMILIES, THRESHOLD, Cell, Folds, Grid, counts_at
-from pipeline.search.objective import Z95, Objective, paired_difference, take
+from pipeline.search.objective import Z95, Objective, paired_difference
 from pipeline.search.plateau import Plateau, find_plateau
 
 Choose = Literal["plateau", "best"]
@@ -67,26 +67,54 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """The chosen settings and what they are worth."""
+class Outcome:
+    """Counts of the held-out masks, (N,) each: without tuning, at settings chosen on all of them, and cross-fitted."""
 
-    postprocess: Postprocess
+    untuned: Counts
+    tuned: Counts
+    cross_fitted: Counts
+    fold: np.ndarray
+    group: np.ndarray
+
+    @classmethod
+    def of_classes(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """All classes' masks together; a group holds all masks of its images."""
+        counts = [
+            Counts.stacked([getattr(each, name) for each in outcomes]) for name in ("untuned", "tuned", "cross_fitted")
+        ]
+        return cls(*counts, *(np.concatenate([getattr(each, name) for each in outcomes]) for name in ("fold", "group")))
+
+    def worth(self, objective: Objective) -> Worth:
+        """Its scores."""
+        resampled: dict[str, Any] = {"both_empty": objective.both_empty, "groups": self.group}
+        folds = range(int(self.fold.max()) + 1)
+        return Worth(
+            at_half=float(objective(self.untuned)),
+            at_half_by_fold=[float(objective(self.untuned.take(self.fold == fold))) for fold in folds],
+            tuned=float(objective(self.tuned)),
+            cross_fitted=float(objective(self.cross_fitted)),
+            cross_fitted_ci95=interval(objective.metric, self.cross_fitted, **resampled),
+            cross_fitted_by_fold=[float(objective(self.cross_fitted.take(self.fold == fold))) for fold in folds],
+            gain=compare(objective.metric, self.cross_fitted, self.untuned, **resampled),
+        )
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What settings are worth."""
+
     at_half: float
     """Without tuning."""
     at_half_by_fold: list[float]
     tuned: float
-    """At ``postprocess``: optimistic, since it was chosen on the same images."""
+    """At the chosen settings: optimistic, since they were chosen on the same images."""
     cross_fitted: float
     """Each fold at the settings chosen on the others: what tuning is really worth."""
     cross_fitted_ci95: tuple[float, float]
     """Of the bootstrap over groups."""
     cross_fitted_by_fold: list[float]
-    postprocess_by_fold: list[Postprocess]
     gain: Comparison
     """Cross-fitted against untuned."""
-    plateau: Plateau
-    curve: list[float]
-    """The score at each of the 256 thresholds without any other rule."""
 
     @property
     def verdict(self) -> str:
@@ -98,6 +126,20 @@ class Tuning:
         return f"tuning loses {size}" if high < 0 else f"tuning gains nothing beyond noise: {size}"
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """The chosen settings, and how the held-out masks come out with them."""
+
+    postprocess: Postprocess
+    postprocess_by_fold: list[Postprocess]
+    """Each chosen without the fold."""
+    plateau: Plateau
+    curve: list[float]
+    """The score at each of the 256 thresholds without any other rule."""
+    worth: Worth
+    outcome: Outcome = field(compare=False)
+
+
 def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
     """Choose post-processing settings, and score the choice on images that it was not made on.
 
@@ -107,27 +149,15 @@ def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
         search: what is tried, and how to choose.
     """
     grid = Grid(rows.counts, rows.fold, objective, search.areas, search.family, search.workers)
-    folds = range(grid.folds)
     short_lists, plateau = _choose_pixel_rules(rows, grid, search)
     masks = _Masks(rows, objective, search, short_lists)
     chosen = {excluded: masks.choose(excluded) for excluded in short_lists}
-    by_fold = [chosen[frozenset([fold])] for fold in folds]
+    by_fold = [chosen[frozenset([fold])] for fold in range(grid.folds)]
     cross_fitted = _assembled(rows, {fold: masks.counts(each) for fold, each in enumerate(by_fold)})
-    untuned = counts_at(rows.counts, UNTUNED)
-    resampled: dict[str, Any] = {"both_empty": objective.both_empty, "groups": rows.group}
-    return Tuning(
-        postprocess=chosen[ALL],
-        at_half=float(objective(untuned)),
-        at_half_by_fold=[float(objective(take(untuned, rows.fold == fold))) for fold in folds],
-        tuned=float(objective(masks.counts(chosen[ALL]))),
-        cross_fitted=float(objective(cross_fitted)),
-        cross_fitted_ci95=interval(objective.metric, cross_fitted, **resampled),
-        cross_fitted_by_fold=[float(objective(take(cross_fitted, rows.fold == fold))) for fold in folds],
-        postprocess_by_fold=by_fold,
-        gain=compare(objective.metric, cross_fitted, untuned, **resampled),
-        plateau=plateau,
-        curve=[round(float(score), 6) for score in objective(rows.counts)],
-    )
+    untuned, tuned = counts_at(rows.counts, UNTUNED), masks.counts(chosen[ALL])
+    outcome = Outcome(untuned, tuned, cross_fitted, rows.fold, rows.group)
+    curve = [round(float(score), 6) for score in objective(rows.counts)]
+    return Tuning(chosen[ALL], by_fold, plateau, curve, outcome.worth(objective), outcome)
 
 
 # ------------------------------------------------------------------------------------- thresholds and minimum area
@@ -256,5 +286,5 @@ def _assembled(rows: Rows, of_folds: Mapping[int, Counts]) -> Counts:
 def _is_better(rows: Rows, objective: Objective, counts: Counts, other: Counts, excluded: Folds) -> bool:
     """Whether counts beat others beyond noise, the excluded folds left aside."""
     seen = rows.without(excluded)
-    difference, error = paired_difference(objective, take(counts, seen), take(other, seen), rows.group[seen])
+    difference, error = paired_difference(objective, counts.take(seen), other.take(seen), rows.group[seen])
     return bool(difference > Z95 * error)

@@ -57,11 +57,6 @@ class Objective:
         return sum(slope * part for slope, part in zip(slopes, self.parts(counts), strict=True))
 
 
-def take(counts: Counts, rows: np.ndarray) -> Counts:
-    """The counts of some images, by number or by bool (N,)."""
-    return Counts(counts.intersection[rows], counts.predicted[rows], counts.true[rows])
-
-
 def standard_error(squares: np.ndarray, difference: np.ndarray, groups: int) -> np.ndarray:
     """Of a sum over groups, from its terms' squares summed: sqrt(sum D^2 - (sum D)^2 / G).
 

@@ -21,7 +21,7 @@ from scipy import ndimage
 from pipeline.metrics import Counts
 from pipeline.postprocess import LEVELS, Postprocess
 from pipeline.search.grid import THRESHOLD, TRIPLET, Cell, Folds, Grid, counts_at
-from pipeline.search.objective import Z95, standard_error, take
+from pipeline.search.objective import Z95, standard_error
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
@@ -76,7 +76,7 @@ class _Contributions:
     def __init__(self, grid: Grid, counts: Counts, groups: np.ndarray, excluded: Folds, best: Cell) -> None:
         self.best, self.excluded, self.grid = best, excluded, grid
         self.rows = np.flatnonzero(~np.isin(grid.fold, list(excluded)))
-        kept = take(counts, self.rows)
+        kept = counts.take(self.rows)
         at_best = counts_at(kept, grid.postprocess(best))
         slopes = grid.objective.slopes(at_best)
         nothing = np.zeros_like(at_best.true)

@@ -29,17 +29,15 @@ from pipeline.blending import SPACES, Blend, make_scale
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks, small_masks
-from pipeline.data.classes import mask_ids
+from pipeline.data.classes import mask_ids, mask_rows
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, write_probabilities
 from pipeline.ensembling import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.geometry import Fit, content_box
-from pipeline.metrics import METRICS, beyond_noise, compare
+from pipeline.metrics import beyond_noise, compare, metrics_by_name
 from pipeline.postprocess import Held, threshold_counts
 from pipeline.rle import RleTable
 from pipeline.weighting import default_search, gather
-
-METRIC = "dice"
 
 
 def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -178,7 +176,9 @@ class Study:
     def __init__(self, settings: Experiment, held_out: HeldOut, console: Console) -> None:
         options = settings.ensemble
         self.names = list(settings.models)
-        self.held_out, self.console, self.metric = held_out, console, METRICS[METRIC]
+        self.held_out, self.console = held_out, console
+        self.metric_name = settings.tuning.metric
+        self.metric = metrics_by_name(settings.tuning.beta)[self.metric_name]
         self.searches_weights = options.weights == "auto"
         given = options.weights if isinstance(options.weights, dict) else dict.fromkeys(self.names, 1.0)
         self.shares = np.array([given[name] for name in self.names])
@@ -187,9 +187,10 @@ class Study:
         classes = settings.data.class_names
         self.pictures = Pictures.read(artifacts, settings.image.fit, classes)
         self.groups = np.repeat(read_folds(artifacts)["group"].to_numpy(), len(classes))
-        count = min(len(self.pictures), options.images)
-        chosen = np.linspace(0, len(self.pictures) - 1, count).round().astype(np.int64)
-        small = track(self.pictures.small(held_out, chosen), count, "ensemble sample", console)
+        images = len(self.pictures) // len(classes)
+        chosen = np.linspace(0, images - 1, min(images, options.images)).round().astype(np.int64)
+        chosen = mask_rows(chosen, len(classes))
+        small = track(self.pictures.small(held_out, chosen), len(chosen), "ensemble sample", console)
         search = default_search(len(self.names)) if options.search == "auto" else options.search
         self.chooser = Chooser(gather(small), held_out.fold[chosen], settings.folds.count, self.metric, search)
 
@@ -197,7 +198,7 @@ class Study:
         """The recipe to use, and what ``weights.json`` says about it; prints the same as tables."""
         recipe = self.chooser.fixed(self.spaces[0], self.shares)
         scored = self.score("plain", self.held_out, recipe)
-        about = {"metric": METRIC, "images": len(self.chooser.sample), "plain": self.describe(recipe, scored)}
+        about = {"metric": self.metric_name, "masks": len(self.chooser.sample), "plain": self.describe(recipe, scored)}
         kept = "plain"
         if self.searches_weights or len(self.spaces) > 1:
             found, scored_found, about["searched"] = self.search()
@@ -274,7 +275,7 @@ class Study:
     def say_blends(self, about: dict[str, Any], kept: str) -> None:
         """Print the recipes that were compared, and the verdict."""
         headings = "averaged as", *self.names, "cross-fitted", "optimistic"
-        table = right_aligned(f"blends, by {METRIC}", "weights", *headings)
+        table = right_aligned(f"blends, by {self.metric_name}", "weights", *headings)
         for name in ("plain", "searched"):
             if name in about:
                 row = about[name]

@@ -9,6 +9,7 @@ Writes  kfold/<experiment>/results.json      the table: a row for each model and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def report(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     results = {
         "experiment": settings.name,
         "metric": tuning["metric"],
-        "postprocess": str(postprocess),
+        "postprocess": {
+            name or "all images": str(each) for name, each in zip(settings.data.class_names, postprocess, strict=True)
+        },
         "verdict": tuning["sets"]["ensemble"]["verdict"],
         "rows": rows,
     }

@@ -41,10 +41,10 @@ def counts_of_histograms(histogram):
 def test_cross_fitting_never_looks_at_a_folds_own_images():
     tuning = tune_masks(rows_of(counts_with_optimum([60, 200] * 3), [0, 1] * 3), DICE, THRESHOLDS)
     assert tuning.postprocess_by_fold == [Postprocess(200), Postprocess(60)]
-    assert tuning.cross_fitted == 0.0
-    assert tuning.tuned > 0.25
-    assert tuning.curve[tuning.postprocess.threshold] == pytest.approx(tuning.tuned)
-    assert tuning.verdict.startswith("tuning loses -0.3000")
+    assert tuning.worth.cross_fitted == 0.0
+    assert tuning.worth.tuned > 0.25
+    assert tuning.curve[tuning.postprocess.threshold] == pytest.approx(tuning.worth.tuned)
+    assert tuning.worth.verdict.startswith("tuning loses -0.3000")
 
 
 @pytest.mark.parametrize("choose", ["best", "plateau"])
@@ -64,11 +64,11 @@ def test_a_folds_settings_do_not_depend_on_its_own_images(choose, seed):
 def test_folds_of_unequal_size_weigh_by_their_images():
     tuning = tune_masks(rows_of(counts_with_optimum([128, 128, 128, 108]), [0, 0, 0, 1]), DICE, THRESHOLDS)
     assert [each.threshold for each in tuning.postprocess_by_fold] == [108, 128]
-    assert tuning.cross_fitted_by_fold == pytest.approx([0.8, 0.8])
-    assert tuning.cross_fitted == pytest.approx(0.8)
-    assert tuning.at_half == pytest.approx((3 * 1 + 0.8) / 4)
-    assert tuning.at_half_by_fold == pytest.approx([1.0, 0.8])
-    assert (tuning.postprocess, tuning.tuned) == (UNTUNED, pytest.approx(0.95))
+    assert tuning.worth.cross_fitted_by_fold == pytest.approx([0.8, 0.8])
+    assert tuning.worth.cross_fitted == pytest.approx(0.8)
+    assert tuning.worth.at_half == pytest.approx((3 * 1 + 0.8) / 4)
+    assert tuning.worth.at_half_by_fold == pytest.approx([1.0, 0.8])
+    assert (tuning.postprocess, tuning.worth.tuned) == (UNTUNED, pytest.approx(0.95))
     assert len(tuning.curve) == 256
 
 
@@ -77,7 +77,7 @@ def test_folds_of_unequal_size_weigh_by_their_images():
 def test_tuned_is_never_below_cross_fitted(images):
     thresholds, folds = zip(*images, strict=True)
     tuning = tune_masks(rows_of(counts_with_optimum(thresholds), [0, 1, 2, *folds[3:]]), DICE, THRESHOLDS)
-    assert tuning.tuned >= max(tuning.at_half, tuning.cross_fitted) - 1e-12
+    assert tuning.worth.tuned >= max(tuning.worth.at_half, tuning.worth.cross_fitted) - 1e-12
 
 
 def test_the_interval_is_over_groups():
@@ -85,8 +85,8 @@ def test_the_interval_is_over_groups():
     counts = counts_with_optimum(np.repeat(rng.integers(60, 200, 20), 6))
     group = np.repeat(np.arange(20), 6)
     alone, together = (tune_masks(rows_of(counts, group % 4, each), DICE, THRESHOLDS) for each in (None, group))
-    assert alone.cross_fitted == together.cross_fitted
-    widths = [high - low for low, high in (alone.cross_fitted_ci95, together.cross_fitted_ci95)]
+    assert alone.worth.cross_fitted == together.worth.cross_fitted
+    widths = [high - low for low, high in (alone.worth.cross_fitted_ci95, together.worth.cross_fitted_ci95)]
     assert widths[1] > 1.5 * widths[0]
     assert together.plateau.size > alone.plateau.size
 
@@ -117,10 +117,10 @@ def test_a_triplet_is_found_where_nothing_else_helps(choose, name):
         assert chosen.top_threshold > 180
         assert chosen.min_area > 0
         assert chosen.threshold <= 128
-    assert tuning.cross_fitted == pytest.approx(tuning.tuned, abs=0.03)
-    assert tuning.verdict.startswith("tuning gains +")
+    assert tuning.worth.cross_fitted == pytest.approx(tuning.worth.tuned, abs=0.03)
+    assert tuning.worth.verdict.startswith("tuning gains +")
     poorer = tune_masks(rows, objective, Search(AREAS, family="threshold", choose=choose))
-    assert poorer.cross_fitted < tuning.cross_fitted
+    assert poorer.worth.cross_fitted < tuning.worth.cross_fitted
     assert poorer.postprocess.min_area == 0
 
 
@@ -151,10 +151,10 @@ def test_luck_is_not_reported_as_a_gain(choose):
         histogram[:, :, 255] += 1
         rows = rows_of(counts_of_histograms(histogram), np.arange(60) % 5)
         tuning = tune_masks(rows, Objective(METRICS["precision"]), Search(AREAS, choose=choose))
-        assert not tuning.verdict.startswith("tuning gains +")
-        assert tuning.gain.ci95[0] < 0
-        optimistic.append(tuning.tuned - tuning.at_half)
-        honest.append(tuning.gain.difference)
+        assert not tuning.worth.verdict.startswith("tuning gains +")
+        assert tuning.worth.gain.ci95[0] < 0
+        optimistic.append(tuning.worth.tuned - tuning.worth.at_half)
+        honest.append(tuning.worth.gain.difference)
     error = np.std(honest) / np.sqrt(len(honest) - 1)
     assert abs(np.mean(honest)) < 2 * error
     if choose == "best":
@@ -197,8 +197,8 @@ def test_specks_are_removed_by_one_rule(choose):
     for chosen in (tuning.postprocess, *tuning.postprocess_by_fold):
         assert chosen.min_component > 0 or chosen.max_components == 1
         assert chosen.fill_holes == 0
-    assert tuning.cross_fitted > without.cross_fitted + 0.02
-    assert tuning.verdict.startswith("tuning gains +")
+    assert tuning.worth.cross_fitted > without.worth.cross_fitted + 0.02
+    assert tuning.worth.verdict.startswith("tuning gains +")
 
 
 def test_rules_that_gain_nothing_are_left_out():
@@ -226,10 +226,10 @@ def test_scores_are_those_of_the_masks_that_are_submitted(name, specks):
     rows = rows_of_images(disc_images(np.random.default_rng(2), 12, specks))
     objective = Objective(METRICS[name])
     tuning = tune_masks(rows, objective, Search(AREAS, rules=RULES))
-    assert tuning.tuned == naive_score(objective, rows, [tuning.postprocess] * 3)
-    assert tuning.cross_fitted == naive_score(objective, rows, tuning.postprocess_by_fold)
-    assert tuning.at_half == naive_score(objective, rows, [UNTUNED] * 3)
-    assert tuning.gain.difference == pytest.approx(tuning.cross_fitted - tuning.at_half)
+    assert tuning.worth.tuned == naive_score(objective, rows, [tuning.postprocess] * 3)
+    assert tuning.worth.cross_fitted == naive_score(objective, rows, tuning.postprocess_by_fold)
+    assert tuning.worth.at_half == naive_score(objective, rows, [UNTUNED] * 3)
+    assert tuning.worth.gain.difference == pytest.approx(tuning.worth.cross_fitted - tuning.worth.at_half)
 
 
 @pytest.mark.parametrize("choose", ["best", "plateau"])

@@ -11,7 +11,6 @@ from pipeline.metrics import METRICS, Counts
 from pipeline.postprocess import HALF, Postprocess
 from pipeline.search import Objective, minimum_areas
 from pipeline.search.grid import FAMILIES, FIXED_POINT, Grid, counts_at
-from pipeline.search.objective import take
 
 ALL = frozenset()
 AREAS = (0, 3, 9, 30)
@@ -73,7 +72,7 @@ def test_the_best_of_every_family_is_that_of_trying_all(drawn, objective, exclud
     pixels, fold = drawn
     counts = counts_of(pixels)
     cells = Grid(counts, fold, objective, AREAS).best([excluded])[excluded]
-    kept = take(counts, ~np.isin(fold, list(excluded)))
+    kept = counts.take(~np.isin(fold, list(excluded)))
     # Between two neighbouring values all thresholds are one, apart from ties: try the edges and what ties prefer.
     edges = {int(value) + more for probability, _ in pixels for value in probability for more in (0, 1)}
     tried = sorted({value for value in edges if value < 256} | {0, HALF - 1, HALF, HALF + 1})
@@ -102,7 +101,7 @@ def test_every_score_of_the_grid_is_that_of_its_masks(drawn, objective):
     grid = Grid(counts, fold, objective, AREAS)
     for number, area in enumerate(AREAS):
         scores = grid.scores(grid.sums(number), frozenset([0]))
-        rest = take(counts, fold != 0)
+        rest = counts.take(fold != 0)
         for top in range(0, 256, 5):
             kept = rest.predicted[:, [top]] >= area
             masks = Counts(rest.intersection * kept, rest.predicted * kept, rest.true)

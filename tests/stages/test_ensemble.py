@@ -100,7 +100,8 @@ def test_scores_are_those_that_tune_finds_on_the_written_maps(plant, command_lin
     assert command_line("ensemble", "-e", planted.experiment)[0] == 0
     plain = planted.about["choice"]["plain"]
     assert planted.about["kept"] == "plain"
-    assert command_line("tune", "-e", planted.experiment)[0] == 0
+    options = ("tuning.search=threshold", "tuning.components=false", "tuning.choose=best")
+    assert command_line("tune", "-e", planted.experiment, *(w for o in options for w in ("--set", o)))[0] == 0
     tuned = json.loads(planted.artifacts.tuning.read_text())["sets"]["ensemble"]
     assert plain["cross_fitted"] == pytest.approx(tuned["cross_fitted"], abs=1e-9)
     assert plain["optimistic"] == pytest.approx(tuned["tuned"], abs=1e-9)

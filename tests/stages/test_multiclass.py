@@ -1,4 +1,4 @@
-"""Several classes from annotations to a scored submission, through the real command line."""
+"""Several classes from annotations to a scored submission."""
 
 import json
 
@@ -11,7 +11,16 @@ import zarr
 from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.data.cache import open_small
+from pipeline.postprocess import stored_postprocess
 from pipeline.rle import decode
+from pipeline.stages.ensemble import ensemble
+from pipeline.stages.predict import predict
+from pipeline.stages.prepare import prepare
+from pipeline.stages.report import report
+from pipeline.stages.split import split
+from pipeline.stages.submit import submit
+from pipeline.stages.train import train
+from pipeline.stages.tune import tune
 
 CLASSES = ["left_eye", "skin", "right_eye"]
 INDICES = {"skin": 2, "left_eye": 5, "right_eye": 6}
@@ -65,9 +74,18 @@ def finished(tmp_path_factory, write_experiment, python):
     experiment = write_experiment(
         folder, data=data, models=models, training=recipe, folds={"count": 2, "near_duplicate_bits": 0}
     )
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    # In this process: each stage on its own would import torch again.
+    for stage in (prepare, split):
+        stage(experiment)
+    for fold in range(2):
+        train(experiment, "unet", fold)
+        predict(experiment, "unet", fold)
+    for stage in (ensemble, tune, submit, report):
+        stage(experiment)
+    artifacts = Artifacts(folder, "tiny")
+    result = python("-m", "pipeline", "score", artifacts.submission, artifacts.truth, "--json")
     assert result.returncode == 0, result.stderr
-    return Artifacts(folder, "tiny"), experiment, result.stdout
+    return artifacts, experiment, json.loads(result.stdout)
 
 
 def test_each_class_has_its_own_column_plane_and_map(finished):
@@ -87,7 +105,7 @@ def test_each_class_has_its_own_column_plane_and_map(finished):
 
 def test_left_and_right_are_learnt_although_images_are_mirrored(finished):
     """The flips of training and prediction exchange the eyes: neither has taken up the other's place."""
-    scores = json.loads(finished[0].score.read_text())
+    scores = finished[2]
     assert scores["n"] == 9
     assert set(scores["classes"]) == set(CLASSES)
     assert scores["score"] == pytest.approx(np.mean([each["dice"] for each in scores["classes"].values()]))
@@ -104,6 +122,21 @@ def test_the_submission_has_a_row_for_each_image_and_class(finished):
         true = draw(int(row["image_id"][1:]))[1] == INDICES[row["class"]]
         predicted = decode(row["rle"], SIZE)
         assert 2 * (predicted & true).sum() / (predicted.sum() + true.sum()) > 0.4
+
+
+def test_each_class_is_tuned_for_itself(finished):
+    """The score of all classes is the mean of theirs, and each has settings of its own."""
+    artifacts = finished[0]
+    tuning = json.loads(artifacts.tuning.read_text())
+    assert tuning["classes"] == CLASSES
+    assert len(stored_postprocess(tuning, artifacts.tuning)) == 3
+    for of_all in tuning["sets"].values():
+        for name in ("at_half", "tuned", "cross_fitted"):
+            assert of_all[name] == pytest.approx(np.mean([of_class[name] for of_class in of_all["classes"]]))
+        low, high = of_all["cross_fitted_ci95"]
+        assert low <= of_all["cross_fitted"] <= high
+    results = json.loads(artifacts.results.read_text())
+    assert list(results["postprocess"]) == CLASSES
 
 
 def test_settings_name_wrong_classes(finished, command_line):

@@ -83,7 +83,7 @@ def test_the_submission_has_the_samples_ids_and_the_tuned_masks(finished, sizes)
     sample = pd.read_csv(artifacts.workspace / "data" / "tiny" / "sample_submission.csv", dtype=str)
     assert submission.columns.tolist() == ["image_id", "rle"]
     assert submission["image_id"].tolist() == sample["image_id"].tolist()
-    postprocess = Postprocess(**json.loads(artifacts.tuning.read_text())["postprocess"])
+    postprocess = Postprocess(**json.loads(artifacts.tuning.read_text())["postprocess"][0])
     maps = zarr.open_array(artifacts.ensemble_test, mode="r")
     for row, image_id in enumerate(maps.attrs["image_ids"]):
         edges = final_edges(maps[row], *sizes[image_id], "stretch", postprocess)

@@ -27,7 +27,7 @@ class Prepared:
         self.write_tuning({"threshold": THRESHOLD})
 
     def write_tuning(self, postprocess):
-        tuning = {"metric": "dice", "postprocess": postprocess, "sets": {"ensemble": SCORES}}
+        tuning = {"metric": "dice", "postprocess": [postprocess], "sets": {"ensemble": SCORES}}
         write_json(self.artifacts.tuning, tuning)
 
     def write_maps(self, ids):
@@ -73,7 +73,7 @@ def test_the_provenance_stands_beside_it(prepare, command_line):
     prepared = prepare()
     command_line("submit", "-e", prepared.experiment)
     provenance = read_json(prepared.artifacts.submission.with_suffix(".json"))
-    assert provenance["postprocess"] == {"threshold": THRESHOLD}
+    assert provenance["postprocess"] == [{"threshold": THRESHOLD}]
     assert provenance["metric"] == "dice"
     assert provenance["oof_score"] == SCORES
     assert set(provenance["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}

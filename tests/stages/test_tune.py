@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import Artifacts
+from pipeline.config import UNNAMED
 from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import shrink
@@ -26,7 +27,7 @@ def tiny(tmp_path, write_experiment, command_line):
         assert command_line(stage, "--experiment", file)[::2] == (0, "")
     artifacts = Artifacts(tmp_path, "tiny")
     images, fold = read_images(artifacts, "train"), read_folds(artifacts)["fold"].to_numpy()
-    truth = read_true_masks(artifacts, images["image_id"].tolist())
+    truth = read_true_masks(artifacts, images["image_id"].tolist(), [UNNAMED])
     rng = np.random.default_rng(0)
     maps = np.empty((len(images), *SIZE), np.uint8)
     for row, size in enumerate(zip(images["height"].tolist(), images["width"].tolist(), strict=True)):
@@ -44,13 +45,21 @@ def tuning_of(tmp_path):
     return json.loads(Artifacts(tmp_path, "tiny").tuning.read_text())
 
 
+def of_only_class(tuning, name):
+    """What is said about a set of maps of one class; the scores of all classes are the same."""
+    of_all = tuning["sets"][name]
+    (of_class,) = of_all.pop("classes")
+    assert of_all.items() <= of_class.items()
+    return of_class
+
+
 def recount(tmp_path, metric, postprocess_of_fold):
     """The score of the masks that ``submit`` would make of the out-of-fold maps."""
     import zarr
 
     artifacts = Artifacts(tmp_path, "tiny")
     images, fold = read_images(artifacts, "train"), read_folds(artifacts)["fold"]
-    truth = read_true_masks(artifacts, images["image_id"].tolist())
+    truth = read_true_masks(artifacts, images["image_id"].tolist(), [UNNAMED])
     maps = zarr.open_array(artifacts.ensemble_oof)[:]
     counts = []
     for row, size in enumerate(zip(images["height"].tolist(), images["width"].tolist(), strict=True)):
@@ -64,9 +73,9 @@ def test_the_scores_are_those_of_the_masks(tiny, tmp_path, command_line, metric)
     status, out, err = command_line("tune", "-e", tiny, "--set", f"tuning.metric={metric}")
     assert (status, err) == (0, "")
     tuning = tuning_of(tmp_path)
-    found = tuning["sets"]["ensemble"]
+    found = of_only_class(tuning, "ensemble")
     assert tuning["metric"] == metric
-    assert tuning["postprocess"] == found["postprocess"]
+    assert tuning["postprocess"] == [found["postprocess"]]
     assert found["tuned"] == pytest.approx(recount(tmp_path, metric, [found["postprocess"]] * 3), abs=1e-12)
     assert found["cross_fitted"] == pytest.approx(recount(tmp_path, metric, found["postprocess_by_fold"]), abs=1e-12)
     assert found["at_half"] == pytest.approx(recount(tmp_path, metric, [asdict(UNTUNED)] * 3), abs=1e-12)
@@ -82,11 +91,11 @@ def test_the_scores_are_those_of_the_masks(tiny, tmp_path, command_line, metric)
 def test_what_is_searched_is_what_is_set(tiny, tmp_path, command_line):
     plain = ("--set", "tuning.search=threshold", "--set", "tuning.components=false")
     assert command_line("tune", "-e", tiny, *plain)[0] == 0
-    found = tuning_of(tmp_path)["sets"]["unet"]["postprocess"]
+    found = of_only_class(tuning_of(tmp_path), "unet")["postprocess"]
     assert {key for key, value in found.items() if value != asdict(UNTUNED)[key]} == {"threshold"}
     rules = "tuning={hole_areas: [], component_areas: [17], component_counts: []}"
     assert command_line("tune", "-e", tiny, "--set", rules)[0] == 0
-    found = tuning_of(tmp_path)["sets"]["unet"]["postprocess"]
+    found = of_only_class(tuning_of(tmp_path), "unet")["postprocess"]
     assert (found["fill_holes"], found["min_component"], found["max_components"]) == (0, 17, None)
 
 
@@ -97,7 +106,7 @@ def test_the_choice_can_be_made_on_the_command_line(tiny, tmp_path, command_line
         assert command_line("tune", "-e", tiny, "--choose", choose, *plain)[0] == 0
         tuning = tuning_of(tmp_path)
         assert tuning["settings"]["choose"] == choose
-        found[choose] = tuning["sets"]["ensemble"]
+        found[choose] = of_only_class(tuning, "ensemble")
     curve = found["best"]["curve"]
     assert curve[found["best"]["postprocess"]["threshold"]] == max(curve)
     low, high = found["plateau"]["plateau"]["threshold"]
@@ -109,9 +118,9 @@ def test_the_choice_can_be_made_on_the_command_line(tiny, tmp_path, command_line
 
 def test_images_without_anything_may_be_left_out(tiny, tmp_path, command_line):
     assert command_line("tune", "-e", tiny, "--set", "tuning.both_empty=nan")[0] == 0
-    left_out = tuning_of(tmp_path)["sets"]["ensemble"]["curve"]
+    left_out = of_only_class(tuning_of(tmp_path), "ensemble")["curve"]
     assert command_line("tune", "-e", tiny)[0] == 0
-    assert left_out != tuning_of(tmp_path)["sets"]["ensemble"]["curve"]
+    assert left_out != of_only_class(tuning_of(tmp_path), "ensemble")["curve"]
 
 
 @pytest.mark.parametrize(
