@@ -23,7 +23,8 @@ Inside the project a mask is its *edges*: one uint32 array `[s0, e0, s1, e1, ...
 foreground pixels, numbered from 0 down the columns, sorted and not touching (s0 < e0 < s1 < e1 ...). So an
 empty mask is an empty array and a full one `[0, H * W]`, neither a special case, and equal masks have equal
 edges. Images of more than 2**32 - 1 pixels are refused. Areas, overlaps, unions and votes are computed on
-edges, in time proportional to the number of runs; a `RleTable` holds the edges of many masks in one array.
+edges, in time proportional to the number of runs; a `RleTable` holds the edges of many masks in one array. Names in
+the plural take tables, and `RleTable.apply` takes any of the others to every row.
 
 "start length" and the competitions' other conventions (`RleFormat`, `FORMATS`) exist only in texts. Reading
 is strict: a text that a competition's metric might refuse, or read otherwise than was meant, is an `RleError`.
@@ -34,11 +35,13 @@ from .algebra import (
     areas,
     common,
     dice,
+    dices,
     difference,
     differences,
     intersection,
     intersections,
     iou,
+    ious,
     pixels_by_set,
     union,
     unions,
@@ -53,6 +56,7 @@ from .masks import from_edges, to_edges
 from .shapes import (
     Components,
     bounding_box,
+    bounding_boxes,
     complement,
     components,
     crop,
@@ -77,12 +81,14 @@ __all__ = [
     "area",
     "areas",
     "bounding_box",
+    "bounding_boxes",
     "common",
     "complement",
     "components",
     "crop",
     "decode",
     "dice",
+    "dices",
     "difference",
     "differences",
     "edges_to_text",
@@ -97,6 +103,7 @@ __all__ = [
     "intersection",
     "intersections",
     "iou",
+    "ious",
     "keep_largest",
     "open_unpacked",
     "pixels_by_set",

@@ -69,6 +69,23 @@ def intersections(table_a: RleTable, table_b: RleTable) -> np.ndarray:
     return np.concatenate(map_rows(count, table_a.offsets))
 
 
+def ious(table_a: RleTable, table_b: RleTable) -> np.ndarray:
+    """`iou` of row i of one table with row i of the other, float (N,). Raises RleError for other ids."""
+    both, total = _overlaps(table_a, table_b)
+    return np.where(total > 0, both / np.maximum(total - both, 1), 1.0)
+
+
+def dices(table_a: RleTable, table_b: RleTable) -> np.ndarray:
+    """`dice` of row i of one table with row i of the other, float (N,). Raises RleError for other ids."""
+    both, total = _overlaps(table_a, table_b)
+    return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+
+
+def _overlaps(table_a: RleTable, table_b: RleTable) -> tuple[np.ndarray, np.ndarray]:
+    """Intersections, and sums of both areas, int64 (N,)."""
+    return intersections(table_a, table_b), areas(table_a) + areas(table_b)
+
+
 def union(masks: Sequence[np.ndarray]) -> np.ndarray:
     """Edges of the pixels that are foreground in at least one mask; no masks: no pixels."""
     return _at_least(masks, np.ones(len(masks), np.int64), 1) if len(masks) else np.empty(0, np.uint32)

@@ -12,6 +12,7 @@ from . import kernels
 from .algebra import union
 from .formats import RleError
 from .masks import check_edges, pixel_count
+from .table import RleTable
 
 
 def bounding_box(edges: np.ndarray, height: int) -> tuple[int, int, int, int] | None:
@@ -21,6 +22,12 @@ def bounding_box(edges: np.ndarray, height: int) -> tuple[int, int, int, int] | 
         return None
     top, bottom = segments[:, 1].min(), segments[:, 2].max()
     return int(top), int(segments[0, 0]), int(bottom), int(segments[-1, 0] + 1)
+
+
+def bounding_boxes(table: RleTable) -> np.ndarray:
+    """`bounding_box` of every row, int64 (N, 4); zeros for a mask without foreground."""
+    boxes = [bounding_box(table[row], height) or (0, 0, 0, 0) for row, height in enumerate(table.heights.tolist())]
+    return np.array(boxes, np.int64).reshape(-1, 4)
 
 
 def flip_horizontal(edges: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

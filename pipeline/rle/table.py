@@ -1,7 +1,7 @@
 """A table of masks in columns: one array of edges for all rows, as a CSV file of RLE texts holds them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,14 @@ class RleTable:
         edges, offsets = kernels.take_rows(self.edges, self.offsets, indices)
         ids = [self.ids[index] for index in indices]
         return RleTable(ids, offsets, edges, self.heights[indices], self.widths[indices])
+
+    def apply(self, function: Callable[[np.ndarray, tuple[int, int]], np.ndarray]) -> "RleTable":
+        """The table with `function(edges, (height, width))` in place of each row's edges; `flip_horizontal`, say."""
+        sizes = zip(self.heights.tolist(), self.widths.tolist(), strict=True)
+        masks = [function(self[row], size) for row, size in enumerate(sizes)]
+        offsets = np.concatenate([[0], np.cumsum([mask.size for mask in masks], dtype=np.int64)])
+        edges = np.concatenate([np.empty(0, np.uint32), *masks])
+        return replace(self, offsets=offsets, edges=edges)
 
     @classmethod
     def stacked(cls, tables: Sequence["RleTable"]) -> "RleTable":

@@ -1,5 +1,7 @@
 """Transforms, components and set operations against numpy and SciPy on pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,6 +134,16 @@ def test_operations_on_tables_are_those_on_their_rows(data):
         assert np.array_equal(
             rle.differences(tables[0], tables[-1])[row], rle.difference(masks_of_row[0], masks_of_row[-1])
         )
+        assert rle.dices(tables[0], tables[-1])[row] == rle.dice(masks_of_row[0], masks_of_row[-1])
+        assert rle.ious(tables[0], tables[-1])[row] == rle.iou(masks_of_row[0], masks_of_row[-1])
+        box = rle.bounding_box(masks_of_row[0], shapes[row][0])
+        assert tuple(rle.bounding_boxes(tables[0])[row]) == (box or (0, 0, 0, 0))
+        flipped = tables[0].apply(rle.flip_horizontal)
+        assert np.array_equal(flipped[row], rle.flip_horizontal(masks_of_row[0], shapes[row]))
+    stacked = rle.RleTable.stacked([tables[0], replace(tables[-1], ids=["j0", "j1", "j2"])])
+    assert stacked.ids == ["i0", "i1", "i2", "j0", "j1", "j2"]
+    assert np.array_equal(stacked[1], tables[0][1])
+    assert np.array_equal(stacked[4], tables[-1][1])
 
 
 def table_of(masks):

@@ -23,7 +23,7 @@ class Planted:
         self.experiment, self.artifacts, self.noise = experiment, artifacts, noise
         self.folds = read_folds(artifacts)
         self.test_ids = read_images(artifacts, "test")["image_id"].tolist()
-        masks = np.array(open_small(artifacts.cache / "train_masks.npy"), np.float64)
+        masks = np.array(open_small(artifacts.cache / "train_masks.npy")[..., 0], np.float64)
         rng = np.random.default_rng(0)
         for model, level in noise.items():
             errors = rng.normal(0, level, masks.shape)
