@@ -1,8 +1,9 @@
 """Microseconds a mask for the RLE operations, beside the usual numpy idiom and other packages in the same process.
 
-    python tests/benchmarks/rle.py [--seconds 0.3]
+    python tests/benchmarks/rle.py [--seconds 0.3] [--masks train.csv]
 
-The masks are portrait-like: a head, shoulders, an outline of hair, at 320x240 and 1920x1080 (width x height). Each
+The masks are portrait-like: a head, shoulders, an outline of hair, at 320x240 and 1920x1080 (width x height); or, with
+--masks, those of a CSV with sizes that have about as many runs as its median one, as they are and enlarged. Each
 figure is the best of several rounds on one core; "12x" means that the peer takes 12 times as long, and "limit" is
 the share of the speed at which numpy reads (a sum of uint64) or writes (a fill) as many bytes as the mask has.
 Where packages take COCO's compressed counts, which are not text in a CSV, they need not parse decimal numbers.
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+import cv2
 import numpy as np
 from hotcoco import mask as hotcoco
 from pycocotools import mask as coco
@@ -40,6 +42,24 @@ def portrait(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     shoulders = (y > 0.31) & (np.abs(x) < 0.45 + 0.1 * np.sin(3 * y))
     glasses = np.hypot(np.abs(x) - 0.09, y + 0.03) < 0.035 + shift[3]
     return ((head | shoulders) & ~glasses).astype(np.uint8)
+
+
+def drawn_masks(height: int, width: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [portrait(height, width, rng) for _ in range(VOTERS)]
+
+
+def csv_masks(path: Path) -> list[list[np.ndarray]]:
+    """Typical masks of one size out of a CSV, and the same enlarged to FullHD."""
+    table = rle.read_csv(path)
+    usual = np.flatnonzero((table.heights == table.heights[0]) & (table.widths == table.widths[0]))
+    runs = np.diff(table.offsets)[usual]
+    rows = usual[np.argsort(np.abs(runs - np.median(runs)), kind="stable")[:VOTERS]]
+    shape = (int(table.heights[0]), int(table.widths[0]))
+    masks = [rle.from_edges(table[row], shape) for row in rows]
+    larger = (1920, 1080) if shape[0] > shape[1] else (1080, 1920)
+    enlarged = [cv2.resize(mask, larger[::-1], interpolation=cv2.INTER_NEAREST) for mask in masks]
+    return [masks, enlarged]
 
 
 def numpy_encode(mask: np.ndarray) -> str:
@@ -96,13 +116,10 @@ def best_microseconds(calls: list[Callable[[], object]], seconds: float) -> list
 PEERS = ("numpy idiom", "pycocotools", "rlemasklib", "hotcoco")
 
 
-def cases(height: int, width: int) -> dict[str, dict[str, Callable]]:
+def cases(masks: list[np.ndarray]) -> dict[str, dict[str, Callable]]:
     """Operation -> whose ("ours", a peer, or the limit "read" or "write") -> the call."""
-    rng = np.random.default_rng(0)
-    shape = (height, width)
-    masks = [portrait(height, width, rng) for _ in range(VOTERS)]
-    a = masks[0]
-    prob = np.clip(a * 200 + rng.integers(0, 20, shape), 0, 255).astype(np.uint8)
+    a, shape = masks[0], masks[0].shape
+    prob = np.clip(a * 200 + np.random.default_rng(0).integers(0, 20, shape), 0, 255).astype(np.uint8)
     edges = [rle.to_edges(mask) for mask in masks]
     texts = [rle.encode(mask) for mask in masks]
     cocos = [coco_encode(mask) for mask in masks]
@@ -181,11 +198,11 @@ def cases(height: int, width: int) -> dict[str, dict[str, Callable]]:
     }
 
 
-def print_operations(height: int, width: int, seconds: float) -> None:
-    runs = rle.to_edges(portrait(height, width, np.random.default_rng(0))).size // 2
-    head = f"{width}x{height}, {runs} runs"
+def print_operations(masks: list[np.ndarray], seconds: float) -> None:
+    height, width = masks[0].shape
+    head = f"{width}x{height}, {rle.to_edges(masks[0]).size // 2} runs"
     print(f"{head:24}{'ours µs':>9}" + "".join(f"{name:>13}" for name in PEERS) + f"{'limit':>12}")
-    for name, calls in cases(height, width).items():
+    for name, calls in cases(masks).items():
         times = dict(zip(calls, best_microseconds(list(calls.values()), seconds), strict=True))
         ours = times["ours"]
         ratios = [f"{times[peer] / ours:.1f}x" if peer in times else "" for peer in PEERS]
@@ -193,11 +210,10 @@ def print_operations(height: int, width: int, seconds: float) -> None:
         print(f"{name:24}{ours:9.1f}" + "".join(f"{ratio:>13}" for ratio in ratios) + f"{''.join(limits):>12}")
 
 
-def print_throughput(height: int, width: int, seconds: float) -> None:
+def print_throughput(mask: np.ndarray, seconds: float) -> None:
     """Reading and writing texts, all different, in turn."""
-    shape = (height, width)
-    rng = np.random.default_rng(0)
-    base = rle.to_edges(portrait(height, width, rng))
+    shape = mask.shape
+    base = rle.to_edges(mask)
     masks = [rle.crop(base, shape, top, left, shape) for top in range(-20, 20, 2) for left in range(-40, 40)]
     texts = [rle.edges_to_text(mask, shape) for mask in masks]
     size = sum(map(len, texts))
@@ -210,7 +226,7 @@ def print_throughput(height: int, width: int, seconds: float) -> None:
         ],
         8 * seconds,
     )
-    print(f"{len(texts)} texts of {width}x{height}, {size / 1e6:.0f} MB: read and checked", end=" ")
+    print(f"{len(texts)} texts of {shape[1]}x{shape[0]}, {size / 1e6:.0f} MB: read and checked", end=" ")
     print(f"{size / read / 1e3:.2f} GB/s, {read / numbers * 1e3:.1f} ns a number", end=" ")
     print(f"(np.fromstring, unchecked, {unchecked / read:.1f}x); written {size / write / 1e3:.2f} GB/s")
 
@@ -218,11 +234,13 @@ def print_throughput(height: int, width: int, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each figure")
-    seconds = parser.parse_args().seconds
-    for height, width in SIZES:
-        print_operations(height, width, seconds)
-    for height, width in SIZES:
-        print_throughput(height, width, seconds)
+    parser.add_argument("--masks", type=Path, metavar="CSV", help="with columns of height and width")
+    arguments = parser.parse_args()
+    sets = csv_masks(arguments.masks) if arguments.masks else [drawn_masks(*size) for size in SIZES]
+    for masks in sets:
+        print_operations(masks, arguments.seconds)
+    for masks in sets:
+        print_throughput(masks[0], arguments.seconds)
 
 
 if __name__ == "__main__":
