@@ -83,6 +83,14 @@ class DataSettings(Settings):
         """``class_column``, or None where no classes are given, and CSVs have no such column."""
         return self.class_column if self.classes else None
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _single_indices(cls, value: Any) -> Any:
+        """``{skin: 2}`` for ``{skin: [2]}``."""
+        if not isinstance(value, dict):
+            return value
+        return {name: (index,) if isinstance(index, int) else index for name, index in value.items()}
+
     @field_validator("classes")
     @classmethod
     def _distinct_classes(cls, value: tuple[str, ...] | ClassIndices | None) -> Any:
@@ -139,7 +147,7 @@ class EasyPortraitData(DataSettings):
     """Annotation classes that make the mask; ``face`` is 2..8, ``portrait`` 1..8, ``skin`` 2."""
     classes: tuple[EasyPortraitClass, ...] | ClassIndices | None = None
     """Several masks in place of one: names of EasyPortrait's own parts, or a mapping from names to annotation classes,
-    such as ``{skin: [2], eyes: [5, 6]}``."""
+    such as ``{skin: 2, eyes: [5, 6]}``."""
     train_splits: tuple[str, ...] = ("train",)
     test_split: str | None = "test"
     meta: str = "meta.csv"
@@ -171,7 +179,7 @@ class FolderData(DataSettings):
     mask_values: Literal["0/1", "0/255"] | Annotated[int, Field(ge=1, le=255)] = "0/255"
     """The two values that masks consist of, or the least value that is foreground."""
     classes: ClassIndices | None = None
-    """Several masks in place of one: the values of each, such as ``{road: [1], car: [7, 8]}``; 0 is the background, and
+    """Several masks in place of one: the values of each, such as ``{road: 1, car: [7, 8]}``; 0 is the background, and
     no other value may occur. ``mask_values`` then has no meaning."""
     test_images: str | None = "test"
 

@@ -25,19 +25,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artifacts import Artifacts, write_json, write_record
-from pipeline.blending import SPACES, Blend, make_scale
+from pipeline.blending.recipes import Chooser, HeldOut, Recipe, Scored, score_recipe
+from pipeline.blending.spaces import SPACES, Blend, make_scale
+from pipeline.blending.weights import default_search, gather
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks, small_masks
 from pipeline.data.classes import mask_ids, mask_rows
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, write_probabilities
-from pipeline.ensembling import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.geometry import Fit, content_box
 from pipeline.metrics import beyond_noise, compare, metrics_by_name
 from pipeline.postprocess import Held, threshold_counts
 from pipeline.rle import RleTable
-from pipeline.weighting import default_search, gather
 
 
 def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:

@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 
 from pipeline.artifacts import whole_or_absent
+from pipeline.blending.majorities import MOST_MASKS, Ballots, learn_weights
 from pipeline.command import QuietOption, make_console, run_command
 from pipeline.csv_options import (
     ClassColumnOption,
@@ -34,7 +35,6 @@ from pipeline.csv_options import (
     read_masks,
 )
 from pipeline.errors import DataError, some
-from pipeline.majorities import MOST_MASKS, Ballots, learn_weights
 from pipeline.metrics import METRICS
 from pipeline.rle import (
     RleFormat,

@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from pipeline.artifacts import Artifacts
-from pipeline.blending import Blend, make_scale
+from pipeline.blending.spaces import Blend, make_scale
 from pipeline.data.cache import open_small, read_folds, read_images
 from pipeline.data.probabilities import write_probabilities
 

@@ -141,9 +141,9 @@ def test_each_class_is_tuned_for_itself(finished):
 
 def test_settings_name_wrong_classes(finished, command_line):
     for value, message in (
-        ("[skin, nose]", "setting 'data.classes' is ['skin', 'nose']"),
+        ("[skin, nose]", "setting 'data.classes' is 'nose': input should be 'person', 'skin', "),
         ("[skin, skin]", "two classes have the same name"),
-        ("{a: [2], b: [2, 5]}", "two classes have the same index"),
+        ("{a: 2, b: [2, 5]}", "two classes have the same index"),
         ("[]", "give at least one class"),
     ):
         status, _, errors = command_line("prepare", "--experiment", finished[1], "--set", f"data.classes={value}")

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from pipeline.blending import SPACES
-from pipeline.ensembling import Chooser, HeldOut, best_threshold, score_recipe
+from pipeline.blending.recipes import Chooser, HeldOut, best_threshold, score_recipe
+from pipeline.blending.spaces import SPACES
+from pipeline.blending.weights import gather
 from pipeline.metrics import METRICS, Counts, compare
 from pipeline.postprocess import HALF
-from pipeline.weighting import gather
 
 DICE = METRICS["dice"]
 SIDES = (10, 8)

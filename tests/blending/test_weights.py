@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.blending import SPACES, Blend, make_scale, normalised
+from pipeline.blending.spaces import SPACES, Blend, make_scale, normalised
+from pipeline.blending.weights import Sample, blended_counts, gather, greedy_selection, nelder_mead, search_weights
 from pipeline.metrics import METRICS
 from pipeline.postprocess import HALF
-from pipeline.weighting import Sample, blended_counts, gather, greedy_selection, nelder_mead, search_weights
 
 DICE = METRICS["dice"]
 

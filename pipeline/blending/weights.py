@@ -15,7 +15,7 @@ from typing import Literal
 import numba
 import numpy as np
 
-from pipeline.blending import Scale, normalised
+from pipeline.blending.spaces import Scale, normalised
 from pipeline.metrics import Counts, Metric
 from pipeline.postprocess import HALF
 from pipeline.rle.threads import map_rows

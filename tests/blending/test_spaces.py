@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.blending import FINEST, SPACES, Blend, make_scale, normalised
+from pipeline.blending.spaces import FINEST, SPACES, Blend, make_scale, normalised
 
 SEEDS = st.integers(0, 10**6)
 

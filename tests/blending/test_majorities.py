@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.majorities import WHOLE_WEIGHTS, Ballots, all_votes, learn_weights, winning_sets
+from pipeline.blending.majorities import WHOLE_WEIGHTS, Ballots, all_votes, learn_weights, winning_sets
 from pipeline.metrics import METRICS, Counts
 from pipeline.rle import RleTable, pixels_by_set, to_edges, votes
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.blending import Blend, Scale, Space, make_scale, normalised
+from pipeline.blending.spaces import Blend, Scale, Space, make_scale, normalised
+from pipeline.blending.weights import Found, Sample, Search, blended_counts, search_weights
 from pipeline.metrics import Counts, Metric
 from pipeline.postprocess import HALF
-from pipeline.weighting import Found, Sample, Search, blended_counts, search_weights
 
 
 @dataclass(frozen=True)
