@@ -126,6 +126,10 @@ def test_provenance_names_inputs_settings_and_versions(finished):
     assert artifacts.predictions.read_bytes().startswith(b"\x89PNG")
 
 
+def rewritten_files(artifacts, before, after):
+    return {path.relative_to(artifacts.folder).as_posix() for path in after if after[path] != before.get(path)}
+
+
 def stamps(artifacts):
     files = [path for path in artifacts.folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     return {path: path.stat().st_mtime_ns for path in files if path.name != ".running"}
@@ -142,16 +146,22 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     changed = python("-m", "pipeline", "run", "--experiment", experiment, "--set", "prediction.flip=false")
     assert changed.returncode == 0, changed.stderr
     after = stamps(artifacts)
-    rewritten = {path.relative_to(artifacts.folder).as_posix() for path in after if after[path] != before.get(path)}
+    rewritten = rewritten_files(artifacts, before, after)
     assert "unet/fold0/oof.zarr/zarr.json" in rewritten
     assert "tuning.json" in rewritten
     assert not {path for path in rewritten if "weights.safetensors" in path or path in ("images.csv", "folds.csv")}
-    other_metric = ("--set", "prediction.flip=false", "--set", "tuning.metric=global-dice")
-    tuned = python("-m", "pipeline", "run", "--experiment", experiment, *other_metric)
+    options = ["--set", "prediction.flip=false", "--set", "tuning.choose=best"]
+    tuned = python("-m", "pipeline", "run", "--experiment", experiment, *options)
     assert tuned.returncode == 0, tuned.stderr
     before, after = after, stamps(artifacts)
-    rewritten = {path.relative_to(artifacts.folder).as_posix() for path in after if after[path] != before.get(path)}
-    assert rewritten == {"experiment.yaml", "tuning.json", "score.json", "results.json", "predictions.png"}
+    from_tuning_on = {"experiment.yaml", "tuning.json", "score.json", "results.json", "predictions.png"}
+    assert rewritten_files(artifacts, before, after) == from_tuning_on
+    tuned = python("-m", "pipeline", "run", "--experiment", experiment, *options, "--set", "tuning.metric=global-dice")
+    assert tuned.returncode == 0, tuned.stderr
+    before, after = after, stamps(artifacts)
+    rewritten = rewritten_files(artifacts, before, after)  # the metric is what the models' weights are chosen by, too
+    assert from_tuning_on | {"ensemble/weights.json"} <= rewritten
+    assert not {path for path in rewritten if path.startswith(tuple(MODELS))}
     assert "Dice of all pixels together" in tuned.stdout
     scored = json.loads(artifacts.score.read_text())
     assert (scored["metric"], scored["score"]) == ("global-dice", scored["metrics"]["global-dice"])
