@@ -33,7 +33,8 @@ def results_table(results: dict[str, Any]) -> Table:
     for row in results["rows"]:
         scores = [*row["folds"], row["mean_oof"], row["tuned_oof"], row["test"]][: len(table.columns) - 1]
         table.add_row(row["model"], *("" if score is None else f"{score:.4f}" for score in scores))
-    settings = "; ".join(f"{name}: {text}" for name, text in results["postprocess"].items())
+    of_classes = results["postprocess"].items()
+    settings = "; ".join(f"{name}: {text}" if len(of_classes) > 1 else text for name, text in of_classes)
     table.caption = (
         f"* each fold at settings chosen on the others; {results['verdict']}\nthe submission's settings: {settings}"
     )
