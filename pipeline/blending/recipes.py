@@ -139,7 +139,7 @@ def score_recipe(counts: Counts, fold: np.ndarray, metric: Metric) -> Scored:
     """
     threshold = np.empty(len(fold), np.int64)
     for number in np.unique(fold):
-        threshold[fold == number] = best_threshold(metric(_rows(counts, fold != number)))
+        threshold[fold == number] = best_threshold(metric(counts.take(fold != number)))
     images = np.arange(len(fold))
     chosen = Counts(counts.intersection[images, threshold], counts.predicted[images, threshold], counts.true[:, 0])
     return Scored(chosen, float(metric(chosen)), float(metric(counts).max()))
@@ -148,7 +148,3 @@ def score_recipe(counts: Counts, fold: np.ndarray, metric: Metric) -> Scored:
 def best_threshold(curve: np.ndarray) -> int:
     """The best byte of a (256,) curve; of equally good ones the nearest to one half."""
     return int(np.lexsort((np.abs(np.arange(256) - HALF), -curve))[0])
-
-
-def _rows(counts: Counts, rows: np.ndarray) -> Counts:
-    return Counts(counts.intersection[rows], counts.predicted[rows], counts.true[rows])
