@@ -3,6 +3,7 @@
 #
 #   ./run.sh                                 the demo: drawn portraits, two networks, a scored submission
 #   ./run.sh FILE.yaml [--set key.sub=value] any experiment; a second run skips what is done
+#   ./run.sh FILE.yaml --dry-run             what would run, and why
 #   ./run.sh setup                           the set-up alone
 #   ./run.sh test [PYTEST ARGUMENTS]         the set-up, the linter and the tests
 set -euo pipefail
@@ -46,7 +47,7 @@ setup() {
 
 case "${1:-}" in
     -h | --help)
-        sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         ;;
     setup)
         setup

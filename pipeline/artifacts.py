@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import PROJECT
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -136,6 +135,15 @@ class Artifacts:
     def submission(self) -> Path:
         return self.workspace / "submissions" / f"{self.name}.csv"
 
+    @property
+    def submission_record(self) -> Path:
+        """Provenance of the submission."""
+        return self.submission.with_suffix(".json")
+
+    def log(self, job: str) -> Path:
+        """What a stage has printed, where ``run`` started it."""
+        return self.folder / "logs" / f"{job}.log"
+
 
 def need(path: Path, stage: str) -> Path:
     """``path`` if it exists.
@@ -217,27 +225,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON ({error}): delete it and run its stage again") from None
 
 
-def save_settings(experiment: Experiment) -> bool:
-    """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
+def settings_text(experiment: Experiment) -> str:
+    """The settings as resolved, as an experiment file."""
     import yaml
 
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def save_settings(experiment: Experiment) -> bool:
+    """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
     path = Artifacts.of(experiment).settings
-    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    text = settings_text(experiment)
     changed = not path.exists() or path.read_text(encoding="utf-8") != text
     if changed:
         write_text(path, text)
     return changed
-
-
-def write_record(artifact: Path, settings: Any, inputs: list[Path]) -> None:
-    """Store ``<artifact>.json``: the settings, inputs and versions that made the artifact."""
-    record = {
-        "artifact": artifact.name,
-        "settings": settings,
-        "inputs": {path.name: fingerprint(path) for path in inputs},
-        "versions": versions(),
-    }
-    write_json(artifact.with_name(artifact.name + ".json"), record)
 
 
 def fingerprint(path: Path) -> str:
@@ -250,19 +252,11 @@ def fingerprint(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the code (a hash of its sources) and of the libraries that shape the numbers."""
-    found = {"pipeline": _source_hash()}
+    """Versions of the libraries that shape the numbers."""
+    found = {}
     for library in LIBRARIES:
         try:
             found[library] = version(library)
         except PackageNotFoundError:
             continue
     return found
-
-
-def _source_hash() -> str:
-    digest = hashlib.sha256()
-    for source in sorted((PROJECT / "pipeline").rglob("*.py")):
-        digest.update(source.relative_to(PROJECT).as_posix().encode())
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]

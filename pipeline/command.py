@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 LOG_WIDTH = 120  # of tables in a file or a pipe
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 ExperimentOption = Annotated[Path, typer.Option("--experiment", "-e", metavar="FILE", help="Experiment file (YAML).")]
 OverridesOption = Annotated[
@@ -31,6 +35,16 @@ OverridesOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A model's name in the experiment file.")]
 FoldOption = Annotated[int, typer.Option("--fold", "-k", min=0, help="The fold that is held out.")]
+
+
+DIES_WITH_PARENT = "PIPELINE_DIES_WITH_PARENT"
+"""In the environment of a run's jobs, which must not outlive it and meet those of the next one."""
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the one that has started it ends, however that happens (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def make_console(quiet: bool) -> Console:
@@ -54,6 +68,8 @@ def run_command(command: Callable[..., Any]) -> None:
 
     Wrong data ends in one message on stderr and status 1, wrong usage in status 2; a traceback is a bug.
     """
+    if os.environ.get(DIES_WITH_PARENT):
+        die_with_parent()
     linalg.ensure_blas = _no_blas
     atexit.register(gc.freeze)  # else Python spends a quarter of a second on collecting numba's cycles before it ends
     app = command

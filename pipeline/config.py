@@ -25,7 +25,7 @@ from pipeline.metrics import BETA, METRICS
 from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
-EngineName = Literal["auto", "torch", "openvino"]
+EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 Areas = tuple[Annotated[int, Field(ge=1)], ...]
@@ -414,7 +414,8 @@ class PredictionSettings(Settings):
 
     batch_size: int = Field(32, ge=1)
     engine: EngineName = "auto"
-    """What computes the network: PyTorch, OpenVINO (on CPUs), or OpenVINO where it pays and agrees with PyTorch."""
+    """What computes the network: PyTorch, or on CPUs OpenVINO or ONNX Runtime; ``auto``: what is fastest of those that
+    agree with PyTorch."""
     flip: bool = True
     """Average with the prediction for the mirrored image."""
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((1.0,), min_length=1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 
 from pipeline.artifacts import need, whole_or_absent
 from pipeline.errors import DataError
+from pipeline.records import Record, recorded
 
 CHUNK = 16
 
@@ -23,7 +26,14 @@ class Probabilities:
     maps: zarr.Array
 
 
-def write_probabilities(path: Path, image_ids: list[str], size: tuple[int, int], batches: Iterable[np.ndarray]) -> None:
+def write_probabilities(
+    path: Path,
+    image_ids: list[str],
+    size: tuple[int, int],
+    batches: Iterable[np.ndarray],
+    record: Record | None = None,
+    **about: Any,
+) -> None:
     """Store maps as they come, in O(batch) memory; whole or not at all.
 
     Args:
@@ -31,8 +41,11 @@ def write_probabilities(path: Path, image_ids: list[str], size: tuple[int, int],
         image_ids: one for each map, in order.
         size: height and width of the maps.
         batches: uint8 (B, H, W) arrays, together one map for each id.
+        record: written beside them; None: no record.
+        about: what else the record's file is to have.
     """
-    with whole_or_absent(path) as new:
+    writing: AbstractContextManager[Path] = whole_or_absent(path) if record is None else recorded(path, record, **about)
+    with writing as new:
         shape = (len(image_ids), *size)
         maps = zarr.create_array(new, shape=shape, chunks=(CHUNK, *size), dtype="uint8", fill_value=0)
         maps.attrs["image_ids"] = image_ids

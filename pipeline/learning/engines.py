@@ -1,4 +1,4 @@
-"""What computes a trained network: PyTorch, or OpenVINO where that is faster and gives the same answer."""
+"""What computes a trained network: PyTorch, or another engine where that is faster and gives the same answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from pipeline.config import EngineName
 from pipeline.errors import DataError
 from pipeline.learning.hardware import Precision, autocast
+from pipeline.learning.onnx_files import onnx_runtime, to_onnx
 
 Compute = Callable[[torch.Tensor], torch.Tensor]
 
@@ -46,30 +47,51 @@ def choose_engine(
 
     Args:
         network: in evaluation mode; uint8 (N, 3, H, W) -> logits (N, C, H, W).
-        wanted: ``auto``: OpenVINO on a CPU, if it is installed, agrees with PyTorch on the sample, and there are
-            enough images.
+        wanted: ``auto``: on a CPU and for enough images the first of OpenVINO and ONNX Runtime that is installed and
+            agrees with PyTorch on the sample. They stand in the order of their speed (``tests/benchmarks/predict.py``);
+            a measurement, which a busy machine can turn round, would make predictions depend on the day.
         sample: uint8 (N, 3, H, W), some of the images, to compare on.
         images: how many the network will see, mirrored ones included.
 
     Raises:
-        DataError: OpenVINO is wanted, and is not installed, not for this device, or does not agree.
+        DataError: another engine than PyTorch is wanted, and is not installed, not for this device, or disagrees.
     """
     ours = Engine(f"torch {precision}", _torch(network, device, precision), 0.0)
-    installed = importlib.util.find_spec("openvino") is not None
-    if wanted == "torch" or (wanted == "auto" and (device.type != "cpu" or not installed or images < WORTH_CONVERTING)):
+    if wanted == "torch" or (wanted == "auto" and (device.type != "cpu" or images < WORTH_CONVERTING)):
         return ours
-    if device.type != "cpu" or not installed:
-        raise DataError("prediction.engine openvino needs a CPU and `pip install openvino`: use auto or torch")
-    compute = _openvino(network, sample, precision)
-    exact = _torch(network, device, "fp32")(sample)
+    for name in _candidates(precision) if wanted == "auto" else (wanted,):
+        if device.type != "cpu" or importlib.util.find_spec(name) is None:
+            if wanted == "auto":
+                continue
+            raise DataError(f"prediction.engine {name} needs a CPU and `pip install {name}`: use auto or torch")
+        engine = _converted(name, network, sample, precision)
+        if engine.difference <= TOLERANCE:
+            return engine
+        if wanted != "auto":
+            raise DataError(
+                f"prediction.engine {name} differs from torch by {engine.difference:.3f} in a probability: use auto "
+                "or torch"
+            )
+    return ours
+
+
+def _candidates(precision: Precision) -> tuple[str, ...]:
+    """Engines that are faster than PyTorch, the fastest first; ONNX Runtime has no bf16 on CPUs."""
+    return ("openvino", "onnxruntime") if precision == "fp32" else ("openvino",)
+
+
+def _converted(name: str, network: torch.nn.Module, sample: torch.Tensor, precision: Precision) -> Engine:
+    exact = _torch(network, torch.device("cpu"), "fp32")(sample)
+    if name == "openvino":
+        compute = _openvino(network, sample, precision)
+    else:
+        compute, precision = onnx_runtime(to_onnx(network, _at_least_two(sample)), torch.get_num_threads()), "fp32"
     difference = (compute(sample).sigmoid() - exact.sigmoid()).abs().max().item()
-    if difference <= TOLERANCE:
-        return Engine(f"openvino {precision}", compute, difference)
-    if wanted == "auto":
-        return ours
-    raise DataError(
-        f"prediction.engine openvino differs from torch by {difference:.3f} in a probability: use auto or torch"
-    )
+    return Engine(f"{name} {precision}", compute, difference)
+
+
+def _at_least_two(sample: torch.Tensor) -> torch.Tensor:
+    return sample if len(sample) > 1 else sample.repeat(2, 1, 1, 1)
 
 
 def _torch(network: torch.nn.Module, device: torch.device, precision: Precision) -> Compute:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal
+from pathlib import Path
+from typing import IO, Literal
 
 import torch
 from torch import nn
@@ -14,6 +17,46 @@ from torch import nn
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+_reserved: list[IO[str]] = []  # closed, and so given back, when the process ends
+
+
+def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
+    """Take so many GPUs that no other of the project's processes on this machine has, and hide the rest from CUDA.
+
+    Folds that train at once would else all take the first. Where fewer are free, nothing is hidden. To be called
+    before CUDA is used.
+
+    Args:
+        count: how many.
+        folder: of the locks, the same for all processes; the system's for temporary files where not given.
+
+    Returns:
+        Those that were taken, by number or UUID.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    taken: dict[str, IO[str]] = {}
+    for device in devices:
+        path = (folder or Path(tempfile.gettempdir())) / f"pipeline-gpu-{device}.lock"
+        if len(taken) < count and (lock := _try_lock(path)):
+            taken[device] = lock
+    if len(taken) < count:
+        return []
+    _reserved.extend(taken.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    return list(taken)
+
+
+def _try_lock(path: Path) -> IO[str] | None:
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def best_device() -> torch.device:

@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import pad
 
-from pipeline.artifacts import need, whole_or_absent, write_json
+from pipeline.artifacts import need, read_json
 from pipeline.config import ModelSettings
 from pipeline.errors import DataError, some
+from pipeline.records import Record, record_of, recorded
 
 ARCHITECTURES = {
     name.lower(): name for name, item in vars(smp).items()
@@ -273,12 +274,11 @@ def _module(key: str, inner: str) -> str:
     return key.removeprefix(inner).split(".")[0]
 
 
-def save_network(network: SegmentationNetwork, path: Path, about: dict[str, Any]) -> None:
-    """Write ``path`` (safetensors) and ``<path>.json``, which says what network the weights are of."""
+def save_network(network: SegmentationNetwork, path: Path, record: Record) -> None:
+    """Write ``path`` (safetensors) and its record, which says what network the weights are of, too."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(path) as new:
+    with recorded(path, record, network=network.description) as new:
         save_file(state, new, metadata={"network": json.dumps(network.description)})
-    write_json(path.with_name(path.name + ".json"), {"network": network.description, **about})
 
 
 def load_network(path: Path) -> SegmentationNetwork:
@@ -288,8 +288,6 @@ def load_network(path: Path) -> SegmentationNetwork:
         DataError: the file is missing or broken.
     """
     state = read_state(need(path, "train"))
-    about = need(path.with_name(path.name + ".json"), "train")
-    description = json.loads(about.read_text(encoding="utf-8"))["network"]
-    network = SegmentationNetwork(**description)
+    network = SegmentationNetwork(**read_json(need(record_of(path), "train"))["network"])
     network.load_state_dict(state)
     return network.eval()

@@ -192,6 +192,12 @@ class SegmentationTraining(L.LightningModule):
     def _epoch_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return training_size(size, self.settings.progressive, self.current_epoch, self.settings.epochs)
 
+    def epoch_pixels(self) -> list[int]:
+        """Pixels of an input in each epoch, which is what its time depends on."""
+        epochs = self.settings.epochs
+        sizes = [training_size(self.tiling.size, self.settings.progressive, epoch, epochs) for epoch in range(epochs)]
+        return [height * width for height, width in sizes]
+
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, 3, H, W) -> fp32 (N, C, H, W)."""
         return self.network(images.to(memory_format=torch.channels_last)).float()
@@ -228,6 +234,14 @@ class SegmentationTraining(L.LightningModule):
 def training_size(size: tuple[int, int], settings: ProgressiveSettings, epoch: int, epochs: int) -> tuple[int, int]:
     """Height and width of the input in an epoch (counted from 0) of progressive resizing."""
     return scaled_size(size, 1 if epoch >= round(settings.share * epochs) else settings.scale)
+
+
+def time_left(seconds: float, pixels: list[int], epoch: int) -> str:
+    """Readable time of the epochs that remain, if the last one (counted from 0) took so many seconds; "" at the end."""
+    left = seconds * sum(pixels[epoch + 1 :]) / pixels[epoch]
+    if not left:
+        return ""
+    return f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
 
 
 def mask_dice(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
@@ -385,9 +399,10 @@ class EpochLog(Callback):
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
         self.say(
-            f"  epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
+            f"epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
             f"validation: loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}  "
             f"{row['images_per_second']:.1f} images/s, {row['waiting']:.0%} waiting for data, {row['seconds']:.1f} s"
+            f"{time_left(row['seconds'], module.epoch_pixels(), trainer.current_epoch)}"
         )
 
 
@@ -431,7 +446,7 @@ def train_network(
     )
     checkpoint = resumable(paths.checkpoint, origin)
     if checkpoint:
-        say(f"  resuming from {checkpoint}")
+        say(f"resuming from {checkpoint}")
     L.seed_everything(seed, verbose=False)
     if settings.compile:
         network.compile()  # in place: the names of its tensors stay

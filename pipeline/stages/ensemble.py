@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import Artifacts, write_json, write_record
+from pipeline.artifacts import Artifacts, write_json
 from pipeline.blending.recipes import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.blending.spaces import SPACES, Blend, make_scale
 from pipeline.blending.weights import default_search, gather
@@ -37,6 +37,7 @@ from pipeline.data.probabilities import CHUNK, write_probabilities
 from pipeline.geometry import Fit, content_box
 from pipeline.metrics import beyond_noise, compare, metrics_by_name
 from pipeline.postprocess import Held, threshold_counts
+from pipeline.records import MADE_BY, Record
 from pipeline.rle import RleTable
 
 
@@ -62,14 +63,13 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
         recipe, about = Recipe.of("probability", alone, settings.folds.count), {}
     else:
         recipe, about = Study(settings, held_out, console).choose()
-    write_blends(artifacts, held_out, tests, recipe, (train_ids, test_ids), console)
+    of_folds = [artifacts.fold(name, number) for name in names for number in range(settings.folds.count)]
+    inputs = [artifacts.images, artifacts.folds, *(path for fold in of_folds for path in (fold.oof, fold.test))]
+    record = Record.of(settings, "ensemble", inputs)
+    write_blends(artifacts, held_out, tests, recipe, (train_ids, test_ids), record, console)
     weights = {name: round(float(weight), 6) for name, weight in zip(names, recipe.blends[-1].weights, strict=True)}
     content = {"weights": weights, "space": recipe.spaces[-1], **about}
-    write_json(artifacts.ensemble_weights, content)
-    inputs = [artifacts.fold(name, number).oof for name in names for number in range(settings.folds.count)]
-    used = {"ensemble": settings.ensemble.model_dump(mode="json"), "weights": weights, "space": recipe.spaces[-1]}
-    write_record(artifacts.ensemble_oof, used, inputs)
-    write_record(artifacts.ensemble_test, used, [path.with_name("test.zarr") for path in inputs])
+    write_json(artifacts.ensemble_weights, {**content, MADE_BY: record.stored()})
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
     console.print(
         f"ensemble: {shares}, averaged as {recipe.spaces[-1]}; "
@@ -101,6 +101,7 @@ def write_blends(
     tests: Sequence[Sequence[Any]],
     recipe: Recipe,
     ids: tuple[list[str], list[str]],
+    record: Record,
     console: Console,
 ) -> None:
     """Write both arrays of blended maps, of training and of test images; a chunk of them in memory at a time."""
@@ -120,7 +121,7 @@ def write_blends(
     for path, of_maps, blended in jobs:
         batches = (blended(rows) for rows in chunks(len(of_maps)))
         steps = -(-len(of_maps) // CHUNK)
-        write_probabilities(path, of_maps, size, track(batches, steps, f"ensemble {path.stem}", console))
+        write_probabilities(path, of_maps, size, track(batches, steps, f"ensemble {path.stem}", console), record)
 
 
 def chunks(count: int) -> Iterator[slice]:

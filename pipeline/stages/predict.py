@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from pipeline.artifacts import Artifacts, write_record
+from pipeline.artifacts import Artifacts
 from pipeline.command import (
     ExperimentOption,
     FoldOption,
@@ -30,8 +30,10 @@ from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
 from pipeline.data.classes import mask_ids, mirrored
 from pipeline.data.probabilities import write_probabilities
+from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
+from pipeline.records import Record
 
 
 def predict(
@@ -53,6 +55,7 @@ def predict(
     check_fold(settings, fold)
     artifacts = Artifacts.of(settings)
     paths = artifacts.fold(model, fold)
+    reserve_gpus(1)
     network = load_network(paths.weights)
     folds = read_folds(artifacts)
     held_out = np.flatnonzero(folds["fold"] == fold)
@@ -69,15 +72,17 @@ def predict(
     train_images = open_small(cache.images("train"))
     engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
+    inputs = [paths.weights, artifacts.images, artifacts.folds]
+    record = Record.of(settings, "predict", inputs, model)
+    used = {"engine": name, "difference": difference}
     started = time.perf_counter()
     for path, subset, rows, image_ids in jobs:
         images = open_small(cache.images(subset))
         batches = predict_batches(engines, images, rows, batch_size=options.batch_size, views=views)
         steps = -(-len(rows) // options.batch_size)
         ids = mask_ids(image_ids, classes)
-        write_probabilities(path, ids, images.shape[1:3], track(batches, steps, f"predict {path.stem}", console))
-        used = {**options.model_dump(mode="json"), "engine": name, "difference": difference}
-        write_record(path, used, [paths.weights, artifacts.images, artifacts.folds])
+        maps = track(batches, steps, f"predict {path.stem}", console)
+        write_probabilities(path, ids, images.shape[1:3], maps, record, **used)
     rate = count / (time.perf_counter() - started)
     apart = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(

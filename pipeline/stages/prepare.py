@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pipeline.artifacts import Artifacts, save_settings, whole_or_absent, write_record
+from pipeline.artifacts import Artifacts, save_settings, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import DataSettings, ImageSettings, load_experiment
 from pipeline.data.cache import COLUMNS, CachePaths, small_masks
@@ -33,6 +33,7 @@ from pipeline.data.images import perceptual_hash, read_image
 from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
+from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, write_csv
 
 
@@ -48,7 +49,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     source = open_source(settings.data, settings.seed)
     save_settings(settings)
     artifacts = Artifacts.of(settings)
-    with whole_or_absent(artifacts.images) as table:
+    with recorded(artifacts.images, Record.of(settings, "prepare", [])) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data, settings.image, table, folder, console)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
@@ -56,7 +57,6 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         if settings.data.knows_test_truth:
             with whole_or_absent(artifacts.truth) as truth:
                 _copy_test_masks(table, truth, settings.data)
-    write_record(artifacts.images, settings.model_dump(mode="json", include={"data", "image", "seed"}), [])
     console.print(
         f"prepare: {counts['train']} training images ({counts['empty']} with an empty mask), {counts['test']} test "
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.artifacts import Artifacts, whole_or_absent, write_record
+from pipeline.artifacts import Artifacts
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_images
@@ -29,6 +29,7 @@ from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.errors import DataError, some
 from pipeline.geometry import restore
 from pipeline.postprocess import UNTUNED, expected_dice, mask_edges
+from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, write_csv
 
 
@@ -63,7 +64,8 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         of_images = confidence.reshape(images, -1).mean(axis=1)
         surest = np.argsort(-of_images, kind="stable")[:count]
         rows = mask_rows(surest, len(classes))
-        with whole_or_absent(artifacts.pseudo(fold)) as path:
+        inputs = [artifacts.folds, *(source_artifacts.fold(model, fold).test for model in source.models)]
+        with recorded(artifacts.pseudo(fold), Record.of(settings, "pseudo", inputs)) as path:
             write_csv(
                 path,
                 [ids[row] for row in rows],
@@ -71,8 +73,6 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
                 row_columns(settings.data.class_column_of_csvs),
                 [sizes[row] for row in rows],
             )
-        inputs = [source_artifacts.fold(model, fold).test for model in source.models]
-        write_record(artifacts.pseudo(fold), settings.pseudo.model_dump(mode="json"), inputs)
         least = f", expected Dice {of_images[surest[-1]]:.4f} or more" if count else ""
         console.print(f"pseudo: fold {fold}: {count} of {images} test images{least}")
 

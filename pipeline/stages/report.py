@@ -23,6 +23,7 @@ from pipeline.data.cache import one_row_a_mask, read_images, read_true_masks
 from pipeline.data.images import read_image
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.postprocess import Postprocess, final_edges, stored_postprocess
+from pipeline.records import MADE_BY, Record
 from pipeline.results import results_table
 from pipeline.rle import dice, from_edges
 
@@ -46,6 +47,8 @@ def report(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     tuning = read_json(need(artifacts.tuning, "tune"))
     postprocess = stored_postprocess(tuning, artifacts.tuning)
     test_score = read_json(artifacts.score)["score"] if artifacts.score.exists() else None
+    inputs = [artifacts.images, artifacts.ensemble_oof, artifacts.tuning]
+    inputs += [artifacts.score] if artifacts.score.exists() else []
     rows = [_row(name, scores, test_score) for name, scores in tuning["sets"].items()]
     results = {
         "experiment": settings.name,
@@ -55,6 +58,7 @@ def report(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         },
         "verdict": tuning["sets"]["ensemble"]["verdict"],
         "rows": rows,
+        MADE_BY: Record.of(settings, "report", inputs).stored(),
     }
     gallery = Gallery(settings, artifacts, postprocess)
     with whole_or_absent(artifacts.predictions) as path:

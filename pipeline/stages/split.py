@@ -18,12 +18,13 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pipeline.artifacts import Artifacts, whole_or_absent, write_record
+from pipeline.artifacts import Artifacts
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command
 from pipeline.config import FoldSettings, load_experiment
 from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_images, read_true_masks
 from pipeline.data.duplicates import duplicate_pairs
 from pipeline.errors import DataError
+from pipeline.records import Record, recorded
 from pipeline.rle import areas
 
 
@@ -46,9 +47,8 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     pairs = duplicate_pairs(images, small, settings.folds)
     folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
     check_folds(folds, images, pairs)
-    with whole_or_absent(artifacts.folds) as path:
+    with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images])) as path:
         folds.to_csv(path, index=False, lineterminator="\n")
-    write_record(artifacts.folds, settings.folds.model_dump(mode="json"), [artifacts.images])
     _print_folds(folds, share, len(pairs), console)
 
 

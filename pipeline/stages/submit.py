@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import Artifacts, fingerprint, need, read_json, versions, whole_or_absent, write_json
+from pipeline.artifacts import Artifacts, need, read_json, whole_or_absent, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import load_experiment
 from pipeline.data.cache import one_row_a_mask, read_images
@@ -21,6 +21,7 @@ from pipeline.data.oof import check_ids
 from pipeline.data.probabilities import CHUNK, read_probabilities
 from pipeline.data.sources import submission_template
 from pipeline.postprocess import final_edges, stored_postprocess
+from pipeline.records import MADE_BY, Record
 from pipeline.rle import edges_to_text, read_csv, write_csv
 
 
@@ -50,10 +51,12 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
             chunk = stored.maps[row : min(row + CHUNK, len(ids))]
         of_class = postprocess[row % len(postprocess)]
         masks[mask_id] = final_edges(chunk[row % CHUNK], *sizes[mask_id], settings.image.fit, of_class)
+    record = Record.of(settings, "submit", [artifacts.images, artifacts.ensemble_test, artifacts.tuning])
     with whole_or_absent(artifacts.submission) as path:
         texts = [edges_to_text(masks[mask_id], sizes[mask_id], fmt) for mask_id in order]
         write_csv(path, order, texts, columns=tuple(columns))
         check_written(path, fmt, columns, masks, order, sizes)
+        artifacts.submission_record.unlink(missing_ok=True)
     oof = tuning["sets"]["ensemble"]
     provenance = {
         "submission": artifacts.submission.name,
@@ -61,12 +64,9 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         "oof_score": {name: oof[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
         "postprocess": tuning["postprocess"],
         "settings": settings.model_dump(mode="json"),
-        "inputs": {
-            path.name: fingerprint(path) for path in (artifacts.ensemble_test, artifacts.tuning, artifacts.images)
-        },
-        "versions": versions(),
+        MADE_BY: record.stored(artifacts.submission),
     }
-    write_json(artifacts.submission.with_suffix(".json"), provenance)
+    write_json(artifacts.submission_record, provenance)
     empty = sum(edges.size == 0 for edges in masks.values())
     console.print(f"submit: {len(order)} rows ({empty} empty masks) in {artifacts.submission}, read back and checked")
 

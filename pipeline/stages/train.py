@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from pipeline.artifacts import Artifacts, fingerprint, need, versions, write_json
+from pipeline.artifacts import Artifacts, need, write_json
 from pipeline.command import (
     ExperimentOption,
     FoldOption,
@@ -34,8 +34,10 @@ from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_fold
 from pipeline.data.classes import image_ids, mask_ids, mirrored
 from pipeline.data.pseudo import Chosen, Joined, SmallMasks
 from pipeline.errors import DataError, some
+from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
+from pipeline.records import Record
 from pipeline.rle import areas, read_csv
 
 
@@ -64,25 +66,26 @@ def train(
     if settings.pseudo.experiment is not None:
         inputs.append(artifacts.pseudo(fold))
     started = time.perf_counter()
+    reserve_gpus(chosen.training.devices)
     # Each fold starts from its own random decoder, and the same fold always from the same.
     seed = int(np.random.SeedSequence([settings.seed, fold]).generate_state(1)[0] % 2**31)
     network = build_network(chosen, seed, len(settings.data.class_names))
-    origin = {
-        "model": chosen.model_dump(mode="json"),
-        "image": settings.image.model_dump(mode="json"),
-        "seed": seed,
-        "inputs": {path.name: fingerprint(path) for path in inputs},
-    }
+    record = Record.of(settings, "train", inputs, model)
+    origin = {"seed": seed, "settings": record.settings, "code": record.code, "inputs": record.inputs}
     parameters = sum(parameter.numel() for parameter in network.parameters())
     console.print(
         f"train: {model} ({chosen.architecture}, {chosen.encoder}, weights: {chosen.weights or 'from scratch'}, "
         f"{parameters / 1e6:.1f} M parameters), fold {fold}: {len(data.training_rows)} images, "
         f"{len(data.held_out_rows)} held out"
     )
-    last = train_network(network, data, chosen.training, seed, paths, origin, console.print)
+
+    def say(text: str) -> None:
+        console.print(f"  {model} fold {fold}, {text}")  # folds train at once, and may share a terminal
+
+    last = train_network(network, data, chosen.training, seed, paths, origin, say)
     if last is None:
         return
-    save_network(network, paths.weights, {**origin, "versions": versions()})
+    save_network(network, paths.weights, record)
     write_json(
         paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}
     )

@@ -25,7 +25,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from pipeline.artifacts import Artifacts, fingerprint, nan_as_none, versions, write_json
+from pipeline.artifacts import Artifacts, nan_as_none, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, TuningSettings, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
@@ -35,6 +35,7 @@ from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.geometry import Fit
 from pipeline.metrics import Counts, compare
 from pipeline.postprocess import UNTUNED, Held, threshold_counts
+from pipeline.records import MADE_BY, Record
 from pipeline.rle import RleTable
 from pipeline.search import (
     Objective,
@@ -80,6 +81,8 @@ def tune(
         name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models
     }
     sets["ensemble"] = blend.maps
+    of_models = [artifacts.fold(name, fold).oof for name in settings.models for fold in range(settings.folds.count)]
+    record = Record.of(settings, "tune", [artifacts.images, artifacts.folds, artifacts.ensemble_oof, *of_models])
     objective, search = objective_of(settings.tuning), search_of(settings.tuning, masks.table)
     tunings, worths, counts = {}, {}, None
     for name, maps in sets.items():
@@ -110,10 +113,7 @@ def tune(
             name: {**worth_record(worths[name]), "classes": [tuning_record(tuning) for tuning in of_classes]}
             for name, of_classes in tunings.items()
         },
-        "inputs": {
-            path.name: fingerprint(path) for path in (artifacts.images, artifacts.folds, artifacts.ensemble_oof)
-        },
-        "versions": versions(),
+        MADE_BY: record.stored(),
     }
     write_json(artifacts.tuning, nan_as_none(content))
 

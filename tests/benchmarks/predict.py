@@ -54,7 +54,7 @@ def main() -> None:
             return notebook(batch.to(device)).float()
 
     computes = {"notebook, fp32 NCHW": plain}
-    for wanted in ("torch", "openvino") if device.type == "cpu" else ("torch",):
+    for wanted in ("torch", "openvino", "onnxruntime") if device.type == "cpu" else ("torch",):
         engine = choose_engine(load_network(weights), wanted, images[:BATCH], 2**31, device, precision)
         computes[engine.name] = engine.compute
     seconds = dict.fromkeys(computes, float("inf"))

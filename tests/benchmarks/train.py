@@ -5,12 +5,18 @@
 The notebook's loop is fp32 in NCHW order; ours has channels last and the precision that the machine is good at.
 The two take turns, step by step, so that a machine that is busy for a while is so for both; the fastest step
 counts. Both see the same batches, so the losses may differ by what rounding grows into, and by dropout's draws.
+
+On a CPU a run trains several folds at once, one on each core: the last columns are the sum of as many trainings as
+there are cores, by their mean step, which is what a run's wall time follows.
 """
 
 import argparse
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +60,29 @@ class Loop:
         self.seconds.append(perf_counter() - begin)
 
 
+def train_on_one_core(name: str, size: tuple[int, int], batch_size: int, steps: int, start: Any) -> float:
+    """Images a second of one of several trainings, which begin at once."""
+    torch.set_num_threads(1)
+    loop = Loop(NETWORKS[name], choose_precision("auto", best_device()), torch.channels_last)
+    batches = draw_batches(2, batch_size, size)
+    for number in range(3):
+        loop.step(*batches[number % 2])
+    start.wait()
+    begin = perf_counter()
+    for number in range(steps):
+        loop.step(*batches[number % 2])
+    return batch_size * steps / (perf_counter() - begin)
+
+
+def side_by_side(name: str, size: tuple[int, int], batch_size: int, steps: int) -> float:
+    """Images a second of as many trainings as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(cores) as pool:
+        start = manager.Barrier(cores)
+        return sum(pool.starmap(train_on_one_core, [(name, size, batch_size, steps, start)] * cores))
+
+
 def draw_batches(count: int, batch_size: int, size: tuple[int, int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Drawn portraits: uint8 (B, 3, H, W) and float masks (B, 1, H, W)."""
     pairs = [draw_portrait(SEED, number, 0, size) for number in range(count * batch_size)]
@@ -76,7 +105,8 @@ def main() -> None:
     print(
         f"{arguments.size[0]}x{arguments.size[1]}, batches of {arguments.batch_size}, ours: {precision}, channels last"
     )
-    print(f"{'images/s':28}{'notebook':>10}{'ours':>10}{'ratio':>8}{'mean |loss difference|':>26}")
+    columns = f"{'notebook':>10}{'ours':>10}{'ratio':>8}{'mean |loss difference|':>26}{'side by side':>16}{'ratio':>8}"
+    print(f"{'images/s':28}{columns}")
     for name, settings in NETWORKS.items():
         notebook = Loop(settings, "fp32", torch.contiguous_format)
         ours = Loop(settings, precision, torch.channels_last)
@@ -85,7 +115,11 @@ def main() -> None:
                 loop.step(*batches[number % len(batches)])
         rates = [arguments.batch_size / min(loop.seconds) for loop in (notebook, ours)]
         apart = np.abs(np.subtract(notebook.losses, ours.losses)).mean()
-        print(f"{name:28}{rates[0]:10.1f}{rates[1]:10.1f}{rates[1] / rates[0]:7.2f}x{apart:26.4f}")
+        line = f"{name:28}{rates[0]:10.1f}{rates[1]:10.1f}{rates[1] / rates[0]:7.2f}x{apart:26.4f}"
+        if best_device().type == "cpu":
+            both = side_by_side(name, tuple(arguments.size), arguments.batch_size, arguments.steps)
+            line += f"{both:16.1f}{both / rates[0]:7.2f}x"
+        print(line, flush=True)
         curves[name] = (notebook.losses, ours.losses)
     if arguments.plot:
         plot(curves, arguments.plot)

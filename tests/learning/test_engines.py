@@ -28,7 +28,7 @@ def logits(network, images):
         return network(images)
 
 
-@pytest.mark.parametrize("wanted", ["torch", "openvino"])
+@pytest.mark.parametrize("wanted", ["torch", "openvino", "onnxruntime"])
 def test_every_engine_gives_the_networks_answer_for_any_batch(network, images, wanted):
     engine = choose_engine(network, wanted, images, MANY, CPU, "fp32")
     assert engine.name == f"{wanted} fp32"
@@ -43,13 +43,21 @@ def test_auto_converts_where_enough_images_wait(network, images, count, name):
 
 
 def test_an_engine_that_does_not_agree_is_not_used(network, images, monkeypatch):
-    monkeypatch.setattr(engines, "_openvino", lambda *_: lambda batch: logits(network, batch) + 3)
+    for name in ("_openvino", "onnx_runtime"):
+        monkeypatch.setattr(engines, name, lambda *_: lambda batch: logits(network, batch) + 3)
     assert choose_engine(network, "auto", images, MANY, CPU, "fp32").name == "torch fp32"
     with pytest.raises(DataError, match="differs from torch by 0"):
         choose_engine(network, "openvino", images, MANY, CPU, "fp32")
 
 
-def test_without_openvino_torch_computes(network, images, monkeypatch):
+def test_where_openvino_is_missing_onnx_runtime_is_next_in_fp32(network, images, monkeypatch):
+    find = engines.importlib.util.find_spec
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+    assert choose_engine(network, "auto", images, MANY, CPU, "fp32").name == "onnxruntime fp32"
+    assert choose_engine(network, "auto", images, MANY, CPU, "bf16").name == "torch bf16"
+
+
+def test_without_other_engines_torch_computes(network, images, monkeypatch):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
     assert choose_engine(network, "auto", images, MANY, CPU, "fp32").name == "torch fp32"
     with pytest.raises(DataError, match="pip install openvino"):

@@ -1,10 +1,11 @@
 import copy
+import os
 
 import pytest
 import torch
 
 from pipeline.config import ModelSettings
-from pipeline.learning.hardware import choose_precision, keep_depthwise_in_fp32
+from pipeline.learning.hardware import choose_precision, keep_depthwise_in_fp32, reserve_gpus
 from pipeline.learning.networks import build_network
 
 CPU = torch.device("cpu")
@@ -58,3 +59,25 @@ def test_a_cpu_computes_in_bf16_where_it_need_not_emulate_it(monkeypatch, amx, a
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     assert choose_precision("auto", CPU) == expected
     assert choose_precision("fp32", CPU) == "fp32"
+
+
+def test_trainings_at_once_take_different_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.learning.hardware._reserved", [])
+    taken = []
+    for _ in range(3):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,GPU-7")  # each a process of its own
+        taken.append(reserve_gpus(1, tmp_path))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken[-1][0]
+    assert taken == [["0"], ["1"], ["GPU-7"]]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,GPU-7")
+    assert reserve_gpus(1, tmp_path) == []
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,GPU-7"
+
+
+def test_a_training_on_several_gpus_takes_all_or_hides_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.learning.hardware._reserved", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert reserve_gpus(2, tmp_path) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert reserve_gpus(2, tmp_path) == []
+    assert reserve_gpus(1, tmp_path) == ["2"]  # what a training that found too few has let go

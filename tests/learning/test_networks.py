@@ -20,8 +20,10 @@ from pipeline.learning.networks import (
     log_odds,
     save_network,
 )
+from pipeline.records import Record
 
 LITE = "tu-tf_efficientnet_lite0"
+RECORD = Record("train", None, {}, "code", {})
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     torch.manual_seed(3)
     network = SegmentationNetwork("Unet", "resnet18", {"decoder_channels": [32, 16, 16, 8, 8]}).eval()
     path = tmp_path / "weights.safetensors"
-    save_network(network, path, {"size": [64, 64]})
+    save_network(network, path, RECORD)
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(load_network(path)(images), network(images))
@@ -178,7 +180,7 @@ def test_sigmoids_of_the_log_odds_are_a_softmax_with_the_background():
 
 def test_a_network_of_several_classes_is_read_back_as_it_was(tmp_path):
     network = build_network(ModelSettings(architecture="FPN", encoder="resnet18"), seed=0, classes=3).eval()
-    save_network(network, tmp_path / "weights.safetensors", {})
+    save_network(network, tmp_path / "weights.safetensors", RECORD)
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     logits = network(images)
     assert logits.shape == (1, 3, 64, 64)

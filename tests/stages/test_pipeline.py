@@ -121,8 +121,8 @@ def test_provenance_names_inputs_settings_and_versions(finished):
     artifacts = finished[0]
     record = json.loads(artifacts.submission.with_suffix(".json").read_text())
     assert record["settings"]["models"]["unet"]["training"]["epochs"] == 1
-    assert record["versions"]["torch"]
-    assert set(record["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}
+    assert record["made_by"]["versions"]["torch"]
+    assert set(record["made_by"]["inputs"]) == {"ensemble/test.zarr", "tuning.json", "images.csv"}
     assert artifacts.predictions.read_bytes().startswith(b"\x89PNG")
 
 
@@ -131,7 +131,8 @@ def rewritten_files(artifacts, before, after):
 
 
 def stamps(artifacts):
-    files = [path for path in artifacts.folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    files = [path for path in artifacts.folder.rglob("*") if path.is_file()]
+    files = [path for path in files if not {".snakemake", "logs"} & set(path.parts)]
     return {path: path.stat().st_mtime_ns for path in files if path.name != ".running"}
 
 
@@ -155,6 +156,7 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     assert tuned.returncode == 0, tuned.stderr
     before, after = after, stamps(artifacts)
     from_tuning_on = {"experiment.yaml", "tuning.json", "score.json", "results.json", "predictions.png"}
+    assert "settings have changed: prediction.flip True -> False" in changed.stdout
     assert rewritten_files(artifacts, before, after) == from_tuning_on
     tuned = python("-m", "pipeline", "run", "--experiment", experiment, *options, "--set", "tuning.metric=global-dice")
     assert tuned.returncode == 0, tuned.stderr

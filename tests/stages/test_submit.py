@@ -76,7 +76,7 @@ def test_the_provenance_stands_beside_it(prepare, command_line):
     assert provenance["postprocess"] == [{"threshold": THRESHOLD}]
     assert provenance["metric"] == "dice"
     assert provenance["oof_score"] == SCORES
-    assert set(provenance["inputs"]) == {"test.zarr", "tuning.json", "images.csv"}
+    assert set(provenance["made_by"]["inputs"]) == {"ensemble/test.zarr", "tuning.json", "images.csv"}
     assert provenance["settings"]["name"] == "tiny"
 
 

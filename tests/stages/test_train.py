@@ -54,6 +54,6 @@ def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experi
     held_out = int((pd.read_csv(artifacts.folds)["fold"] == 0).sum())
     assert zarr.open_array(artifacts.fold("unet", 0).oof).shape == (held_out, 96, 96)
     about = json.loads(artifacts.fold("unet", 0).weights.with_name("weights.safetensors.json").read_text())
-    assert about["image"] == {"fit": "stretch", **tiles}
+    assert about["made_by"]["settings"]["image"] == {"fit": "stretch", **tiles}
     message = command_line("prepare", "--experiment", experiment, "--set", "image.tile=[128, 32]")[2]
     assert "tile [128, 32] is larger than size [96, 96]" in message

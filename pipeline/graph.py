@@ -1,0 +1,97 @@
+"""What the Snakefile has to know about an experiment: its jobs' commands, and each one's share of the machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import Artifacts
+from pipeline.config import Experiment
+from pipeline.records import record_of
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The jobs of an experiment.
+
+    Args:
+        settings: as resolved.
+        cores: of the machine, or of one machine of a cluster.
+        gpus: likewise.
+    """
+
+    settings: Experiment
+    cores: int
+    gpus: int = 0
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return Artifacts.of(self.settings)
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.settings.models)
+
+    @property
+    def folds(self) -> range:
+        return range(self.settings.folds.count)
+
+    @property
+    def labels(self) -> Path:
+        """Record of the maps that pseudo-labels are made from."""
+        return record_of(Artifacts(self.settings.workspace, self.settings.pseudo.experiment).ensemble_test)
+
+    @property
+    def pseudo(self) -> list[Path]:
+        """Records of the pseudo-labels, where there are any."""
+        return [record_of(self.artifacts.pseudo(fold)) for fold in self.folds if self.settings.pseudo.experiment]
+
+    @property
+    def truth(self) -> list[Path]:
+        """The test images' true masks, where they are known."""
+        return [self.artifacts.truth] if self.settings.data.knows_test_truth else []
+
+    def command(self, stage: str, *arguments: str) -> str:
+        """A stage's command for the shell, its output in the job's log; Snakemake fills in the braces.
+
+        The stage takes the shell's place, so that it has Snakemake for a parent, which it must not outlive.
+        """
+        command = [sys.executable, "-P", "-m", "pipeline", stage, "--experiment", str(self.artifacts.settings)]
+        return " ".join(["exec env OMP_NUM_THREADS={threads}", shlex.join(command), *arguments, "> {log:q} 2>&1"])
+
+    def score_options(self) -> str:
+        """How the submission is scored."""
+        settings = self.settings
+        options = [
+            *("--metric", settings.tuning.metric, "--beta", str(settings.tuning.beta)),
+            *("--both-empty", str(settings.tuning.both_empty)),
+            *("--format", settings.data.submission_format, "--truth-format", "kaggle"),
+            *("--class-column", settings.data.class_column_of_csvs or "none"),
+        ]
+        return shlex.join(options)
+
+    def score_command(self) -> str:
+        """Scores the submission against the truth."""
+        command = [sys.executable, "-P", "-m", "pipeline", "score", "--json"]
+        files = [str(self.artifacts.submission), str(self.artifacts.truth)]
+        return f"{shlex.join(command + files)} {{params.options}} > {{output:q}} 2> {{log:q}}"
+
+    def cores_of(self, model: str, fold: int | str) -> int:
+        """Processor cores for a fold's training, or prediction.
+
+        Beside a GPU its share of the machine. Else one, since two trainings on a core each take four fifths of the
+        time that they take after each other on both; those for which not enough cores are left share what would
+        be idle.
+        """
+        if self.gpus:
+            return max(1, self.cores // self.gpus)
+        number = self.models.index(model) * len(self.folds) + int(fold)
+        trainings = len(self.models) * len(self.folds)
+        rest = trainings % self.cores
+        return 1 if number < trainings - rest else self.cores // rest
+
+    def gpus_of(self, model: str) -> int:
+        """GPUs for a training of that model."""
+        return min(self.gpus, self.settings.models[model].training.devices)

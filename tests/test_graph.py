@@ -1,0 +1,29 @@
+import pytest
+
+from pipeline.config import load_experiment
+from pipeline.graph import Graph
+
+MODELS = {name: {"architecture": "Unet", "encoder": "resnet18"} for name in ("first", "second")}
+
+
+def graph(tmp_path, write_experiment, folds, cores, gpus=0, **training):
+    path = write_experiment(tmp_path, models=MODELS, folds={"count": folds}, training=training)
+    return Graph(load_experiment(path), cores, gpus)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 7, 16])
+def test_trainings_fill_the_cores_and_none_waits_for_more_than_there_are(tmp_path, write_experiment, folds, cores):
+    jobs = graph(tmp_path, write_experiment, folds, cores)
+    shares = [jobs.cores_of(model, fold) for model in MODELS for fold in range(folds)]
+    full = len(shares) // cores * cores
+    assert shares[:full] == [1] * full
+    rest = shares[full:]
+    assert not rest or cores - len(rest) < sum(rest) <= cores
+
+
+def test_a_gpu_takes_its_part_of_the_cores(tmp_path, write_experiment):
+    jobs = graph(tmp_path, write_experiment, 5, cores=16, gpus=4, devices=2)
+    assert jobs.cores_of("first", 3) == 4
+    assert jobs.gpus_of("first") == 2
+    assert graph(tmp_path, write_experiment, 5, cores=16, devices=2).gpus_of("first") == 0
