@@ -1,0 +1,86 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.artifacts import Artifacts
+from pipeline.rle import decode
+
+RECIPE = {"epochs": 1, "batch_size": 4}
+MODELS = {
+    name: {"architecture": "Unet", "encoder": encoder, "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
+    for name, encoder in (("one", "resnet18"), ("two", "mobilenet_v2"))
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, write_experiment, python):
+    """A finished run: its artifacts, its experiment file and the folder of its test images."""
+    folder = tmp_path_factory.mktemp("finished")
+    experiment = write_experiment(folder, models=MODELS, training=RECIPE, prediction={"engine": "torch"})
+    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 0, result.stderr
+    return Artifacts(folder, "tiny"), experiment, folder / "data" / "tiny" / "test"
+
+
+def test_test_images_get_the_masks_of_the_submission(finished, tmp_path, command_line):
+    artifacts, experiment, photographs = finished
+    words = ("segment", "--experiment", experiment, photographs, "-o", tmp_path, "--csv", tmp_path / "rows.csv")
+    status, out, err = command_line(*words)
+    assert status == 0, err
+    rows, submission = (
+        pd.read_csv(path, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+        for path in (tmp_path / "rows.csv", artifacts.submission)
+    )
+    assert rows.sort_index().equals(submission.sort_index())
+    for path in photographs.iterdir():
+        mask = np.asarray(Image.open(tmp_path / "masks" / f"{path.stem}.png"))
+        assert np.array_equal(mask, 255 * decode(submission[path.stem], mask.shape))
+        with Image.open(path) as image, Image.open(tmp_path / "overlays" / f"{path.stem}.jpg") as overlay:
+            assert image.size == overlay.size == mask.shape[::-1]
+    assert f"{len(rows)} photographs" in out
+
+
+def test_a_broken_photograph_is_named_and_the_others_are_done(finished, tmp_path, command_line):
+    _, experiment, photographs = finished
+    good = sorted(photographs.iterdir())[0]
+    (tmp_path / "broken.jpg").write_bytes(good.read_bytes()[:200])
+    words = ("segment", "--experiment", experiment, good, tmp_path / "broken.jpg", "-o", tmp_path / "out")
+    status, _, err = command_line(*words, "--no-overlays", "--folds", 1)
+    assert status == 1
+    assert "broken.jpg" in err
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == [f"{good.stem}.png"]
+
+
+def test_misuse_is_refused(finished, tmp_path, command_line):
+    _, experiment, photographs = finished
+    for words, message in (
+        ([tmp_path / "nothing.jpg"], "no such file or folder"),
+        ([tmp_path], "no images in"),
+        ([photographs, sorted(photographs.iterdir())[0]], "have the same name"),
+        ([photographs, "--folds", 3], "has 2 folds"),
+    ):
+        status, _, err = command_line("segment", "--experiment", experiment, *words, "-o", tmp_path / "out")
+        assert status == 1
+        assert message in err
+
+
+def test_an_unfinished_experiment_names_the_stage_to_run(tmp_path, write_experiment, command_line):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    experiment = write_experiment(tmp_path)
+    status, _, err = command_line("segment", "--experiment", experiment, tmp_path / "a.png", "-o", tmp_path / "out")
+    assert status == 1
+    assert "run the stage 'tune' first" in err
+
+
+def test_several_classes_are_numbered(tmp_path):
+    from pipeline.data.images import Photograph
+    from pipeline.rle import to_edges
+    from pipeline.stages.segment import Named, write_pictures
+
+    first, second = np.zeros((2, 6, 8), np.uint8)
+    first[:3], second[2:5] = 1, 1
+    named = Named(tmp_path / "a.png", Photograph(np.zeros((6, 8, 3), np.uint8), 6, 8))
+    write_pictures(tmp_path, named, [to_edges(first), to_edges(second)], overlays=False)
+    expected = np.where(second, 2, first)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks" / "a.png")), expected)
