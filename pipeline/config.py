@@ -74,6 +74,17 @@ class DataSettings(Settings):
         return False
 
     @property
+    def places(self) -> tuple[str | None, ...]:
+        """Names below ``root`` of the files and folders that are read."""
+        return ()
+
+    @property
+    def found_places(self) -> list[Path]:
+        """Those of ``places`` that are there."""
+        paths = [self.root / name for name in self.places if name is not None] if self.root else []
+        return [path for path in paths if path.exists()]
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in order; ``UNNAMED`` alone where none are given."""
         return tuple(self.classes) if self.classes else (UNNAMED,)
@@ -138,6 +149,10 @@ class KaggleData(DataSettings):
     def knows_test_truth(self) -> bool:
         return self.test_truth is not None
 
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        return (self.train_csv, self.train_images, self.test_images, self.sample_submission, self.test_truth)
+
 
 class EasyPortraitData(DataSettings):
     """The layout of EasyPortrait: ``images/SPLIT``, ``annotations/SPLIT`` and ``meta.csv`` (tab-separated)."""
@@ -151,6 +166,10 @@ class EasyPortraitData(DataSettings):
     train_splits: tuple[str, ...] = ("train",)
     test_split: str | None = "test"
     meta: str = "meta.csv"
+
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        return ("images", "annotations", self.meta)
 
     @property
     def knows_test_truth(self) -> bool:
@@ -182,6 +201,10 @@ class FolderData(DataSettings):
     """Several masks in place of one: the values of each, such as ``{road: 1, car: [7, 8]}``; 0 is the background, and
     no other value may occur. ``mask_values`` then has no meaning."""
     test_images: str | None = "test"
+
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        return (self.train_images, self.train_masks, self.test_images)
 
 
 class GeneratedData(DataSettings):

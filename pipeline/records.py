@@ -78,10 +78,7 @@ def record_of(artifact: Path) -> Path:
 
 
 def identity(artifact: Path) -> str:
-    """SHA-256 that changes with an artifact and with whatever made it; of the artifact alone if it has no record.
-
-    Where there is neither, it is that of nothing.
-    """
+    """SHA-256 that changes with an artifact and with whatever made it; of the artifact alone if it has no record."""
     record = record_of(artifact)
     return fingerprint(record if record.exists() else artifact)
 
@@ -130,10 +127,15 @@ def outdated(experiment: Experiment, check_code: bool = True) -> dict[Path, str]
             inputs[path] = {folder / name: known for name, known in made_by["inputs"].items()}
     _add_what_reads(found, inputs)
     for path, read in inputs.items():
-        if path not in found and (other := [each for each, known in read.items() if identity(each) != known]):
+        if path not in found and (other := [each for each, known in read.items() if _is_another(each, known)]):
             found[path] = f"{os.path.relpath(other[0], folder)} is another one than it was made from"
     _add_what_reads(found, inputs)
     return found
+
+
+def _is_another(artifact: Path, known: str) -> bool:
+    """Whether an input has changed. One that is gone has not: a data set may be put away when it has been read."""
+    return (artifact.exists() or record_of(artifact).exists()) and identity(artifact) != known
 
 
 def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]]) -> None:

@@ -49,7 +49,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     source = open_source(settings.data, settings.seed)
     save_settings(settings)
     artifacts = Artifacts.of(settings)
-    with recorded(artifacts.images, Record.of(settings, "prepare", [])) as table:
+    with recorded(artifacts.images, Record.of(settings, "prepare", settings.data.found_places)) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data, settings.image, table, folder, console)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.

@@ -10,6 +10,7 @@ from pipeline.config import UNNAMED, load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images, read_true_masks
 from pipeline.data.images import read_image
 from pipeline.geometry import content_box
+from pipeline.records import outdated
 from pipeline.rle import from_edges
 from pipeline.stages.prepare import SmallCopies
 
@@ -76,3 +77,15 @@ def test_a_second_time_gives_the_same_bytes(prepared, tmp_path, command_line):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert command_line("prepare", "-e", tmp_path / "tiny.yaml", "--quiet") == (0, "", "")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_changed_data_outdate_the_table_and_data_that_are_put_away_do_not(prepared):
+    data, settings = prepared
+    assert outdated(settings) == {}
+    csv = data.root / "train.csv"
+    csv.write_text(csv.read_text() + "\n")
+    reasons = outdated(settings)
+    assert [path.name for path in reasons] == ["images.csv.json"]
+    assert "train.csv is another one" in next(iter(reasons.values()))
+    data.root.rename(data.root.with_name("archive"))
+    assert outdated(settings) == {}
