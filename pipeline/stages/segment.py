@@ -4,7 +4,8 @@ Reads   images, or folders of them; kfold/<experiment>/ weights, ensemble/weight
 Writes  DIR/masks/<name>.png      uint8 at the photograph's size: 255 in the mask; with several classes their number,
                                   counted from 1, the later one where two meet
         DIR/overlays/<name>.jpg   the photograph with the masks on it, unless --no-overlays
-        a CSV of ids (file names without suffix) and RLE, with --csv
+        a CSV with --csv          ids (file names without suffix) and RLE; with --sample in the order and the columns of
+                                  a sample submission, and an empty mask for a photograph that cannot be read
 
 All folds of all models are averaged, blended and post-processed as for the submission; --folds 1 and
 --set prediction.flip=false take a part of the time. kfold/<experiment>/experiment.yaml will do as --experiment.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -28,11 +30,12 @@ from PIL import Image
 from pipeline.artifacts import whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.classes import mask_ids, row_columns
+from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
 from pipeline.data.images import IMAGE_SUFFIXES, Photograph, read_image
+from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
-from pipeline.rle import edges_to_text, from_edges, write_csv
+from pipeline.rle import edges_to_text, from_edges, split_class, write_csv
 
 COLOURS = ((255, 61, 127), (53, 224, 255), (255, 200, 40), (120, 220, 90), (170, 120, 255), (255, 130, 60))
 TINT = 0.35
@@ -42,8 +45,13 @@ SAMPLE = 8  # photographs on which engines are compared
 def segment(
     experiment: ExperimentOption,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, or folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for masks and overlays.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the masks as RLE, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for masks and overlays.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the masks as RLE.")] = None,
+    sample: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sample submission, for the CSV's rows and columns.")
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(min=1, help="Use so many folds of each model; all when not given.")
     ] = None,
@@ -57,23 +65,30 @@ def segment(
     Example:
       python -m pipeline segment --experiment pipeline/experiments/demo.yaml holiday/ -o out/
     """
+    if output is None and csv is None:
+        raise typer.BadParameter("say where to: --output DIR, --csv FILE or both")
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     paths = find_images(images)
+    rows = Rows(settings, sample)
+    paths = [path for path in paths if rows.wants(path.stem)]
+    rows.check({path.stem for path in paths})
     first, _ = read_all(paths[:SAMPLE], settings.image.size)
     if not first:
         raise DataError(f"none of {some([str(path) for path in paths[:SAMPLE]])} is an image")
-    sample = np.stack([to_network_size(each.photograph, settings) for each in first])
-    predictor = Predictor.load(settings, sample, len(paths), folds)
-    rows, broken = Rows(settings), []
+    predictor = Predictor.load(
+        settings, np.stack([to_network_size(each.photograph, settings) for each in first]), len(paths), folds
+    )
+    broken: list[str] = []
     done = segmented(predictor, paths, broken, settings.prediction.batch_size)
     for each, edges in track(done, len(paths), "segment", console):
-        write_pictures(output, each, edges, overlays)
-        if csv is not None:
-            rows.add(each, edges)
+        rows.add(each, edges)
+        if output is not None:
+            write_pictures(output, each, edges, overlays)
     if csv is not None:
         rows.write(csv)
-    console.print(f"segment: {len(paths) - len(broken)} photographs, masks in {output / 'masks'}")
+    written = " and ".join(str(place) for place in (output, csv) if place is not None)
+    console.print(f"segment: {len(paths) - len(broken)} photographs, in {written}")
     if broken:
         raise DataError("\n".join(broken))
 
@@ -175,20 +190,54 @@ def overlay(pixels: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
 class Rows:
     """The rows of the CSV: text, which is small, is all that is kept of a photograph."""
 
-    def __init__(self, settings: Experiment) -> None:
+    def __init__(self, settings: Experiment, sample: Path | None) -> None:
         self.data = settings.data
-        self.ids: list[str] = []
-        self.texts: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.sample = sample
+        if sample is None:
+            self.columns = row_columns(self.data.class_column_of_csvs, self.data.submission_columns)
+            self.ids, self.names = [], []
+        else:
+            self.columns, self.ids = read_sample_submission(sample, self.data)
+            self.names = [without_suffix(each) for each in image_ids(self.ids, self.data.class_names)]
+
+    def wants(self, name: str) -> bool:
+        """Whether a photograph is asked for."""
+        return self.sample is None or name in self._wanted
+
+    @cached_property
+    def _wanted(self) -> set[str]:
+        return set(self.names)
+
+    def check(self, there: set[str]) -> None:
+        """Refuse to begin where a photograph of the sample submission is missing."""
+        missing = [name for name in self.names if name not in there]
+        if missing:
+            raise DataError(f"{self.sample}: {len(missing)} of its images are not there: {some(missing)}")
 
     def add(self, named: Named, edges: Sequence[np.ndarray]) -> None:
         shape = (named.photograph.height, named.photograph.width)
-        self.ids += mask_ids([named.name], self.data.class_names)
-        self.texts += [edges_to_text(each, shape, self.data.submission_format) for each in edges]
+        texts = [edges_to_text(each, shape, self.data.submission_format) for each in edges]
+        self.texts.update(zip(mask_ids([named.name], self.data.class_names), texts, strict=True))
 
     def write(self, path: Path) -> None:
+        ids = self.ids or list(self.texts)
+        nothing = edges_to_text(np.empty(0, np.uint32), (1, 1), self.data.submission_format)
+        texts = [self.texts.get(self._key(each), nothing) for each in ids]
         with whole_or_absent(path) as new:
-            columns = row_columns(self.data.class_column_of_csvs, self.data.submission_columns)
-            write_csv(new, self.ids, self.texts, columns=columns)
+            write_csv(new, ids, texts, columns=tuple(self.columns))
+
+    def _key(self, id: str) -> str:
+        """The id of a row, an image's file suffix left out."""
+        if self.data.class_column_of_csvs is None:
+            return without_suffix(id)
+        image, name = split_class(id)
+        return mask_id(without_suffix(image), name)
+
+
+def without_suffix(image_id: str) -> str:
+    """Ids may have the files' suffixes or not."""
+    return image_id.removesuffix(Path(image_id).suffix) if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else image_id
 
 
 if __name__ == "__main__":

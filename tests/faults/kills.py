@@ -57,11 +57,11 @@ class Trial:
     def submission(self) -> Path:
         return self.workspace / "submissions" / "tiny.csv"
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Call `run`."""
         self.workspace.mkdir(parents=True, exist_ok=True)
         self.experiment.write_text(yaml.safe_dump({"workspace": str(self.workspace), **EXPERIMENT}), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", "pipeline", "run", "--experiment", str(self.experiment)]
+        command = [sys.executable, "-P", "-m", "pipeline", "run", "--experiment", str(self.experiment), *options]
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         with (self.workspace / "output.log").open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

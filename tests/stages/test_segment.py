@@ -52,8 +52,28 @@ def test_a_broken_photograph_is_named_and_the_others_are_done(finished, tmp_path
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == [f"{good.stem}.png"]
 
 
+def test_a_sample_submission_gives_order_columns_and_empty_masks(finished, tmp_path, command_line):
+    artifacts, experiment, photographs = finished
+    submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+    ids = [*sorted(submission.index)[2:0:-1], "broken"]
+    (tmp_path / "sample.csv").write_text("file,mask\n" + "".join(f"{image_id}.jpg,\n" for image_id in ids))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
+    words = ("--csv", tmp_path / "rows.csv", "--sample", tmp_path / "sample.csv")
+    places = (photographs, tmp_path / "broken.jpg")
+    status, _, err = command_line("segment", "--experiment", experiment, *places, *words)
+    assert status == 1
+    assert "broken.jpg" in err
+    rows = pd.read_csv(tmp_path / "rows.csv", dtype=str, keep_default_na=False)
+    assert list(rows) == ["file", "mask"]
+    assert rows["file"].tolist() == [f"{image_id}.jpg" for image_id in ids]
+    assert rows["mask"].tolist() == [*submission[ids[:2]], ""]
+    status, _, err = command_line("segment", "--experiment", experiment, photographs, *words)
+    assert "1 of its images are not there: broken" in err
+
+
 def test_misuse_is_refused(finished, tmp_path, command_line):
     _, experiment, photographs = finished
+    assert command_line("segment", "--experiment", experiment, photographs)[0] == 2  # nowhere to write to
     for words, message in (
         ([tmp_path / "nothing.jpg"], "no such file or folder"),
         ([tmp_path], "no images in"),
