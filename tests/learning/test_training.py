@@ -22,6 +22,7 @@ from pipeline.learning.training import (
     empty_share_of_epoch,
     mask_dice,
     resumable,
+    time_left,
     train_network,
     training_size,
     warmup_cosine,
@@ -302,3 +303,9 @@ def test_a_soup_keeps_frozen_statistics_and_an_interruption_changes_nothing(tmp_
 def test_a_soup_of_more_epochs_than_there_are_is_refused():
     with pytest.raises(ValueError, match="a soup of the last 3 epochs needs as many; epochs is 2"):
         TrainingSettings(epochs=2, soup=3)
+
+
+def test_the_time_left_follows_the_size_of_the_inputs():
+    assert time_left(10.0, [1, 1, 4], 0) == ", 50 s left"
+    assert time_left(60.0, [1, 1, 4], 1) == ", 4 min left"
+    assert time_left(60.0, [1, 1, 4], 2) == ""
