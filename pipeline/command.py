@@ -37,14 +37,21 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="A model's name 
 FoldOption = Annotated[int, typer.Option("--fold", "-k", min=0, help="The fold that is held out.")]
 
 
-DIES_WITH_PARENT = "PIPELINE_DIES_WITH_PARENT"
-"""In the environment of a run's jobs, which must not outlive it and meet those of the next one."""
+PARENT = "PIPELINE_PARENT"
+"""In the environment of a run's jobs the number of the process that has started them: they must not outlive it, and
+meet those of the next run."""
 
 
-def die_with_parent() -> None:
-    """Have the system kill this process when the one that has started it ends, however that happens (Linux)."""
+def die_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends, however that happens (Linux).
+
+    Args:
+        parent: the parent's process number; it may have ended already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_console(quiet: bool) -> Console:
@@ -68,8 +75,9 @@ def run_command(command: Callable[..., Any]) -> None:
 
     Wrong data ends in one message on stderr and status 1, wrong usage in status 2; a traceback is a bug.
     """
-    if os.environ.get(DIES_WITH_PARENT):
-        die_with_parent()
+    if PARENT in os.environ:
+        die_with(int(os.environ[PARENT]))
+        os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
     linalg.ensure_blas = _no_blas
     atexit.register(gc.freeze)  # else Python spends a quarter of a second on collecting numba's cycles before it ends
     app = command

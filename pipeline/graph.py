@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import Artifacts
+from pipeline.command import PARENT
 from pipeline.config import Experiment
 from pipeline.records import record_of
 
@@ -56,10 +58,11 @@ class Graph:
     def command(self, stage: str, *arguments: str) -> str:
         """A stage's command for the shell, its output in the job's log; Snakemake fills in the braces.
 
-        The stage takes the shell's place, so that it has Snakemake for a parent, which it must not outlive.
+        The stage takes the shell's place, so that it has this process, Snakemake, for a parent, and ends with it.
         """
         command = [sys.executable, "-P", "-m", "pipeline", stage, "--experiment", str(self.artifacts.settings)]
-        return " ".join(["exec env OMP_NUM_THREADS={threads}", shlex.join(command), *arguments, "> {log:q} 2>&1"])
+        environment = f"exec env OMP_NUM_THREADS={{threads}} {PARENT}={os.getpid()}"
+        return " ".join([environment, shlex.join(command), *arguments, "> {log:q} 2>&1"])
 
     def score_options(self) -> str:
         """How the submission is scored."""

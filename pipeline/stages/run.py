@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +31,10 @@ from rich.console import Console
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, read_json, save_settings, settings_text
 from pipeline.command import (
-    DIES_WITH_PARENT,
     ExperimentOption,
     OverridesOption,
     QuietOption,
-    die_with_parent,
+    die_with,
     make_console,
     run_command,
 )  # fmt: skip
@@ -129,14 +129,14 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
     """
     log = artifacts.log("snakemake")
     log.parent.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), DIES_WITH_PARENT: "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with, os.getpid()),
     ) as process:
         jobs = follow(process.stdout, log, console)
     if process.returncode:
