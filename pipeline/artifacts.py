@@ -132,6 +132,10 @@ class Artifacts:
         return self.folder / "predictions.png"
 
     @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
     def submission(self) -> Path:
         return self.workspace / "submissions" / f"{self.name}.csv"
 

@@ -1,7 +1,7 @@
 """Assign images to folds, keeping groups and duplicates together.
 
 Reads   kfold/<experiment>/images.csv and its small copies
-Writes  kfold/<experiment>/folds.csv   image_id, fold, group, stratum
+Writes  kfold/<experiment>/folds.csv   image_id, fold, group, stratum; its record names the duplicates
 
     python -m pipeline split --experiment pipeline/experiments/demo.yaml
 """
@@ -47,7 +47,8 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     pairs = duplicate_pairs(images, small, settings.folds)
     folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
     check_folds(folds, images, pairs)
-    with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images])) as path:
+    found = images["image_id"].to_numpy(object)[pairs].tolist()
+    with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images]), duplicates=found) as path:
         folds.to_csv(path, index=False, lineterminator="\n")
     _print_folds(folds, share, len(pairs), console)
 

@@ -155,7 +155,7 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     tuned = python("-m", "pipeline", "run", "--experiment", experiment, *options)
     assert tuned.returncode == 0, tuned.stderr
     before, after = after, stamps(artifacts)
-    from_tuning_on = {"experiment.yaml", "tuning.json", "score.json", "results.json", "predictions.png"}
+    from_tuning_on = {"experiment.yaml", "tuning.json", "score.json", "results.json", "report.html", "predictions.png"}
     assert "settings have changed: prediction.flip True -> False" in changed.stdout
     assert rewritten_files(artifacts, before, after) == from_tuning_on
     tuned = python("-m", "pipeline", "run", "--experiment", experiment, *options, "--set", "tuning.metric=global-dice")

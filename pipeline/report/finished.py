@@ -1,0 +1,116 @@
+"""What the page needs of a finished run, opened once and read image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.artifacts import Artifacts, need, read_json
+from pipeline.config import Experiment
+from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
+from pipeline.data.images import Photograph, read_image
+from pipeline.data.oof import check_ids
+from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.postprocess import Held, Postprocess, final_edges, stored_postprocess
+from pipeline.records import record_of
+from pipeline.rle import RleTable
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run from ``prepare`` to ``tune``; a row is a mask, those of an image's classes are next to each other."""
+
+    settings: Experiment
+    tuning: dict[str, Any]
+    """Content of ``tuning.json``."""
+    images: pd.DataFrame
+    """Training rows of ``images.csv`` without masks, one an image."""
+    folds: pd.DataFrame
+    """``folds.csv``, in the same order."""
+    masks: pd.DataFrame
+    """Of ``one_row_a_mask``, with the columns fold and joined (the group that stays in one fold)."""
+    truth: RleTable
+    maps: Any
+    """Blended out-of-fold maps: ``maps[a:b]`` is uint8 (b - a, h, w), 255 = 1.0."""
+    postprocess: list[Postprocess]
+    """Of each class: what ``submit`` uses."""
+    postprocess_by_fold: list[list[Postprocess]]
+    """Of each class for each fold: chosen without it."""
+    duplicates: list[list[str]] | None
+    """Pairs of training images that ``split`` has kept together; None: it was run before it wrote them down."""
+
+    @classmethod
+    def read(cls, settings: Experiment) -> FinishedRun:
+        """Open a run.
+
+        Raises:
+            DataError: a stage before has not been run, or its artifacts do not belong together.
+        """
+        artifacts, classes = Artifacts.of(settings), settings.data.class_names
+        tuning = read_json(need(artifacts.tuning, "tune"))
+        postprocess = stored_postprocess(tuning, artifacts.tuning)
+        of_classes = tuning["sets"]["ensemble"]["classes"]
+        by_fold = [[Postprocess(**each) for each in of_class["postprocess_by_fold"]] for of_class in of_classes]
+        images, folds = read_images(artifacts, "train"), read_folds(artifacts)
+        masks = one_row_a_mask(images.assign(fold=folds["fold"], joined=folds["group"]), classes)
+        stored = read_probabilities(artifacts.ensemble_oof, "ensemble")
+        check_ids(stored, masks["mask_id"].tolist(), artifacts.ensemble_oof)
+        truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
+        record = record_of(artifacts.folds)
+        duplicates = read_json(record).get("duplicates") if record.exists() else None
+        return cls(settings, tuning, images, folds, masks, truth, stored.maps, postprocess, by_fold, duplicates)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return Artifacts.of(self.settings)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.settings.data.class_names
+
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each mask, pixels."""
+        return list(zip(self.masks["height"].tolist(), self.masks["width"].tolist(), strict=True))
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """int64 (N,), height times width."""
+        return (self.masks["height"] * self.masks["width"]).to_numpy()
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """int (N,): masks of images that belong together."""
+        return np.unique(self.masks["joined"], return_inverse=True)[1]
+
+    def held(self) -> Iterator[Held]:
+        """All masks with their maps, a chunk of maps in memory at a time."""
+        for start in range(0, len(self.masks), CHUNK):
+            stop = min(start + CHUNK, len(self.masks))
+            for row, prob_hw in enumerate(self.maps[start:stop], start):
+                yield Held(prob_hw, *self.sizes[row], self.truth[row])
+
+    def chosen(self, row: int) -> Postprocess:
+        """The settings that the submission has for a mask's class."""
+        return self.postprocess[row % len(self.classes)]
+
+    def cross_fitted(self, row: int) -> Postprocess:
+        """The settings that were chosen without the mask's fold."""
+        return self.postprocess_by_fold[row % len(self.classes)][self.masks["fold"].iat[row]]
+
+    def map(self, row: int) -> np.ndarray:
+        """uint8 (h, w) at network size, 255 = 1.0."""
+        return self.maps[row : row + 1][0]
+
+    def predicted(self, row: int, postprocess: Postprocess) -> np.ndarray:
+        """Edges of a mask at the image's own size, as ``submit`` makes them."""
+        return final_edges(self.map(row), *self.sizes[row], self.settings.image.fit, postprocess)
+
+    def photograph(self, row: int, at_least: tuple[int, int] | None = None) -> Photograph:
+        """The image of a mask; decoded at reduced size where ``at_least`` is given."""
+        return read_image(self.settings.data.root / self.masks["path"].iat[row], at_least)

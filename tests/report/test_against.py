@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pipeline.errors import DataError
+from pipeline.metrics import dice
+from pipeline.report.against import compare_runs, open_other
+from pipeline.report.scores import score_masks
+
+
+@pytest.fixture(scope="module")
+def other(run):
+    return open_other(run, "other")
+
+
+@pytest.fixture(scope="module")
+def other_scores(other):
+    return score_masks(other, Console(quiet=True))
+
+
+def test_the_difference_is_that_of_the_cross_fitted_scores(run, scores, other, other_scores):
+    found = compare_runs(run, scores, other, other_scores)
+    tuned = [each.tuning["sets"]["ensemble"]["cross_fitted"] for each in (run, other)]
+    assert (found.score, found.comparison.score) == tuple(tuned)
+    assert found.comparison.difference == pytest.approx(tuned[0] - tuned[1], abs=1e-12)
+    low, high = found.comparison.ci95
+    assert 0 < low < found.comparison.difference < high
+    assert found.certain
+    assert (found.masks, found.only_here, found.only_there, found.folds_differ) == (len(run.masks), 0, 0, False)
+    back = compare_runs(other, other_scores, run, scores)
+    assert back.comparison.difference == -found.comparison.difference
+    assert not back.certain
+
+
+def test_the_masks_that_changed_most_come_first(run, scores, other, other_scores):
+    found = compare_runs(run, scores, other, other_scores)
+    gains = dice(scores.cross_fitted) - dice(other_scores.cross_fitted)
+    listed = [each.dice - each.other for each in found.better]
+    assert listed == sorted(gains[gains > 0], reverse=True)[:12]
+    assert [each.dice - each.other for each in found.worse] == sorted(gains[gains < 0])[:12]
+    assert [each.picture is not None for each in found.better] == [number < 3 for number in range(len(found.better))]
+    assert found.better[0].picture != found.better[0].other_picture
+
+
+def test_rows_are_joined_by_id_and_others_are_counted(run, scores, other, other_scores):
+    """Another order, and some images in one run only, as when data.root got new images."""
+    rows = np.random.default_rng(0).permutation(len(other.masks))[:-4]
+    part = replace(
+        other,
+        masks=other.masks.iloc[rows].reset_index(drop=True),
+        truth=other.truth.take(rows),
+        maps=other.maps[:][rows],
+    )
+    part_scores = score_masks(part, Console(quiet=True))
+    found = compare_runs(run, scores, part, part_scores)
+    assert (found.masks, found.only_here, found.only_there) == (len(rows), 4, 0)
+    mine = np.sort(rows)
+    expected = dice(scores.cross_fitted)[mine].mean() - dice(other_scores.cross_fitted)[mine].mean()
+    assert found.comparison.difference == pytest.approx(expected, abs=1e-12)
+
+
+def test_settings_that_differ_are_listed(run, scores, other, other_scores):
+    assert compare_runs(run, scores, other, other_scores).settings == []
+    longer = other.settings.model_copy(update={"seed": 7})
+    found = compare_runs(run, scores, replace(other, settings=longer), other_scores)
+    assert [(each.key, each.value, each.other) for each in found.settings] == [("seed", 0, 7)]
+
+
+def test_runs_that_cannot_be_compared_are_refused(run, scores, other, other_scores):
+    for name, message in (
+        ("tiny", "that is this experiment itself"),
+        ("gone", "has no finished run; others there: other"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_other(run, name)
+    moved = replace(other, truth=replace(other.truth, edges=other.truth.edges + np.uint32(1)))
+    with pytest.raises(DataError, match="--against other: has other true masks for"):
+        compare_runs(run, scores, moved, other_scores)
+    renamed = replace(other, masks=other.masks.assign(mask_id=other.masks["mask_id"] + "x"))
+    with pytest.raises(DataError, match="has no training image in common with tiny"):
+        compare_runs(run, scores, renamed, other_scores)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.metrics import METRICS, Counts, dice
+from pipeline.report.scores import error_kinds
+from pipeline.rle import area, intersection
+
+counts = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)), min_size=1).map(
+    lambda rows: Counts(*np.array([(min(row), row[1], row[2]) for row in rows]).T)
+)
+
+
+def test_scores_agree_with_tuning_to_the_last_digit(run, scores):
+    tuned = run.tuning["sets"]["ensemble"]
+    assert float(METRICS["dice"](scores.chosen)) == tuned["tuned"]
+    assert float(METRICS["dice"](scores.cross_fitted)) == tuned["cross_fitted"]
+    fold = run.masks["fold"].to_numpy()
+    by_fold = [float(METRICS["dice"](scores.cross_fitted.take(fold == number))) for number in range(3)]
+    assert by_fold == tuned["cross_fitted_by_fold"]
+
+
+def test_counts_are_those_of_the_submissions_masks(run, scores):
+    for row in range(0, len(run.masks), 5):
+        edges = run.predicted(row, run.chosen(row))
+        expected = intersection(edges, run.truth[row]), area(edges), area(run.truth[row])
+        assert tuple(int(part[row]) for part in vars(scores.chosen).values()) == expected
+
+
+@given(counts)
+def test_every_mask_has_one_kind_of_error(some):
+    kinds = error_kinds(some)
+    assert sum(kind.masks for kind in kinds) == len(some.true)
+    for part, name in (
+        (1 - dice(some), "lost"),
+        (some.true - some.intersection, "missed"),
+        (some.predicted - some.intersection, "extra"),
+    ):
+        assert sum(getattr(kind, name) for kind in kinds) == pytest.approx(1.0 if part.sum() else 0.0)
+
+
+def test_kinds_of_errors():
+    some = Counts(np.array([0, 0, 1, 9, 0]), np.array([5, 0, 5, 10, 0]), np.array([0, 5, 5, 10, 0]))
+    kinds = {kind.name: kind for kind in error_kinds(some)}
+    assert kinds["nothing there, something predicted"].masks == 1
+    assert kinds["something there, nothing predicted"].missed == pytest.approx(5 / 10)
+    assert kinds["Dice below 0.5"].masks == 1
+    assert kinds["0.9 to 0.95"].masks == 1
+    assert kinds["0.95 and above"].masks == 1
+    assert kinds["nothing there, something predicted"].lost == pytest.approx(1 / 2.9)
