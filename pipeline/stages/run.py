@@ -87,6 +87,7 @@ def run(
         _run_graph([*command, "--directory", artifacts.folder, "--configfile", artifacts.settings], artifacts, console)
     console.print(results_table(read_json(artifacts.results)))
     console.print(f"submission: {artifacts.submission}")
+    console.print(f"report: {artifacts.page}")
 
 
 def _outdated(settings: Experiment, keep_old: bool, console: Console) -> list[Path]:

@@ -1,6 +1,7 @@
 """Several classes from annotations to a scored submission."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -137,6 +138,18 @@ def test_each_class_is_tuned_for_itself(finished):
         assert low <= of_all["cross_fitted"] <= high
     results = json.loads(artifacts.results.read_text())
     assert list(results["postprocess"]) == CLASSES
+
+
+def test_the_page_has_masks_of_all_classes(finished):
+    artifacts = finished[0]
+    page = artifacts.page.read_text(encoding="utf-8")
+    (_, of_classes) = page.split('aria-label="Scores by class"')
+    tuned = json.loads(artifacts.tuning.read_text())["sets"]["ensemble"]["classes"]
+    for name, of_class in zip(CLASSES, tuned, strict=True):
+        assert f'<th scope="row">{name}</th><td class="n">{of_class["at_half"]:.4f}</td>' in of_classes
+        assert f"<figcaption>Score by threshold: {name}</figcaption>" in page
+    masks = re.findall(r'<tr><th scope="row">(x\d\d/\w+)</th>', page)
+    assert sorted(masks) == sorted(f"x{n:02d}/{name}" for n in range(8) for name in CLASSES)
 
 
 def test_settings_name_wrong_classes(finished, command_line):
