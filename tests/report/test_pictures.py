@@ -1,5 +1,6 @@
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from pipeline.geometry import restore
 from pipeline.metrics import Counts, dice
 from pipeline.postprocess import Postprocess, mask_edges
-from pipeline.report.pictures import BOTH, PREDICTED, TRUE, difference, encode, panel_item, shown_size
+from pipeline.report.pictures import BOTH, PREDICTED, TRUE, difference, encode, panel_item, shown_size, small_map
 from pipeline.rle import area, intersection
 
 
@@ -54,3 +55,15 @@ def test_the_panel_has_exact_counts_at_every_threshold(run):
     small = Counts(*(np.array([int(part.sum())]) for part in (truth & (probability >= 128), probability >= 128, truth)))
     exact = Counts(*(np.array([each]) for each in (item["intersection"][128], item["predicted"][128], item["true"])))
     assert dice(small)[0] == pytest.approx(dice(exact)[0], abs=0.03)
+
+
+def test_a_map_is_shown_without_the_border_that_the_network_saw(run):
+    """Letterboxed or stretched: at the photograph's own size it is the map that masks are made of."""
+    shown = []
+    for fit in ("letterbox", "stretch"):
+        image = run.settings.image.model_copy(update={"fit": fit})
+        fitted = replace(run, settings=run.settings.model_copy(update={"image": image}))
+        for row in (0, 7):
+            shown.append(small_map(fitted, row, *run.sizes[row]))
+            assert np.array_equal(shown[-1], restore(run.map(row), *run.sizes[row], fit))
+    assert not np.array_equal(shown[0], shown[2])
