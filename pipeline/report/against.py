@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.errors import DataError, some
-from pipeline.metrics import Comparison, beyond_noise, compare, dice, metrics_by_name
+from pipeline.metrics import FEWEST_DRAWN, Comparison, beyond_noise, compare, dice, metrics_by_name
 from pipeline.report.facts import Difference, settings_differences
 from pipeline.report.finished import FinishedRun
 from pipeline.report.pictures import draw_difference
@@ -46,8 +46,8 @@ class Against:
     score: float
     """This run's, of the masks in both."""
     comparison: Comparison
-    certain: bool
-    """Whether this run is better beyond noise."""
+    verdict: str
+    """In words: whether this run is better or worse, beyond noise."""
     folds_differ: bool
     better: list[Change]
     worse: list[Change]
@@ -69,7 +69,8 @@ def open_other(run: FinishedRun, name: str) -> FinishedRun:
         raise DataError(f"--against {name}: {artifacts.folder} has no finished run; others there: {others}")
     other = FinishedRun.read(load_experiment(artifacts.settings))
     if other.classes != run.classes:
-        raise DataError(f"--against {name}: has the classes {other.classes}, not {run.classes}")
+        classes = [", ".join(filter(None, each.classes)) or "no classes" for each in (other, run)]
+        raise DataError(f"--against {name}: has {classes[0]}, this experiment {classes[1]}")
     return other
 
 
@@ -95,7 +96,7 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
         only_there=len(other.masks) - len(rows),
         score=float(metric(counts, both_empty)),
         comparison=comparison,
-        certain=beyond_noise(comparison, len(np.unique(groups))),
+        verdict=verdict_of(comparison, len(np.unique(groups))),
         folds_differ=bool(np.any(run.masks["fold"].to_numpy()[rows] != other.masks["fold"].to_numpy()[other_rows])),
         better=changed.listed([place for place in order[::-1][:MOST_CHANGED] if gains[place] > 0]),
         worse=changed.listed([place for place in order[:MOST_CHANGED] if gains[place] < 0]),
@@ -103,6 +104,15 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
             *(each.settings.model_dump(mode="json", exclude=set(ALWAYS_DIFFERENT)) for each in (run, other))
         ),
     )
+
+
+def verdict_of(comparison: Comparison, drawn: int) -> str:
+    """What a comparison of masks in so many groups says."""
+    if beyond_noise(comparison, drawn):
+        return "This run is better, beyond noise."
+    if drawn >= FEWEST_DRAWN and comparison.ci95[1] < 0:
+        return "This run is worse, beyond noise."
+    return "The difference may be noise."
 
 
 def common_rows(run: FinishedRun, other: FinishedRun) -> tuple[np.ndarray, np.ndarray]:

@@ -82,7 +82,6 @@ class Chart:
 
     title: str
     x_label: str
-    y_label: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     lines: list[Line] = field(default_factory=list)
@@ -116,11 +115,11 @@ def learning_charts(model: str, histories: Sequence[tuple[int, pd.DataFrame]]) -
             for fold, table in histories
             for column, dashed in columns
         ]
-        charts.append(Chart(f"{model}: {title}", "epoch", "", x.ticks(), y.ticks(), lines, legend=legend))
+        charts.append(Chart(f"{model}: {title}", "epoch", x.ticks(), y.ticks(), lines, legend=legend))
     return charts
 
 
-def threshold_chart(title: str, tuned: dict[str, Any], metric: str) -> Chart:
+def threshold_chart(title: str, tuned: dict[str, Any]) -> Chart:
     """The score at each threshold without other rules, the plateau, the chosen threshold and one half.
 
     Args:
@@ -135,10 +134,9 @@ def threshold_chart(title: str, tuned: dict[str, Any], metric: str) -> Chart:
     return Chart(
         title,
         "threshold, of 255",
-        metric,
         x.ticks(),
         y.ticks(),
-        [Line(metric, 0, _points(x(np.arange(LEVELS)), y(curve), most=LEVELS))],
+        [Line(title, 0, _points(x(np.arange(LEVELS)), y(curve), most=LEVELS))],
         marks=marks,
         band=(round(left, 1), round(right - left, 1)),
     )
@@ -161,7 +159,7 @@ def area_chart(area: np.ndarray, dice: np.ndarray, fold: np.ndarray, labels: Seq
     dots = [Dot(left, top, number % COLOURS, label) for left, top, number, label in places]
     legend = [(f"fold {number}", number % COLOURS) for number in np.unique(fold).tolist()]
     title = "Dice against the true mask's area"
-    return Chart(title, "true area, % of the image", "Dice", x.ticks(), y.ticks(), dots=dots, legend=legend)
+    return Chart(title, "true area, % of the image", x.ticks(), y.ticks(), dots=dots, legend=legend)
 
 
 def _limits(values: np.ndarray) -> Scale:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pipeline.artifacts import settings_text
@@ -68,7 +68,7 @@ def render_page(run: FinishedRun, scores: Scores, results: dict[str, Any], again
     )
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -110,10 +110,7 @@ def _learning_charts(run: FinishedRun, trainings: Sequence[Any]) -> list[Chart]:
 
 def _threshold_charts(run: FinishedRun) -> list[Chart]:
     of_classes = zip(run.classes, run.tuning["sets"]["ensemble"]["classes"], strict=True)
-    return [
-        threshold_chart(f"Score by threshold{f': {name}' if name else ''}", tuned, run.tuning["metric"])
-        for name, tuned in of_classes
-    ]
+    return [threshold_chart(f"Score by threshold{f': {name}' if name else ''}", tuned) for name, tuned in of_classes]
 
 
 def _area_chart(run: FinishedRun, scores: Scores) -> Chart:

@@ -27,11 +27,12 @@ def test_the_difference_is_that_of_the_cross_fitted_scores(run, scores, other, o
     assert found.comparison.difference == pytest.approx(tuned[0] - tuned[1], abs=1e-12)
     low, high = found.comparison.ci95
     assert 0 < low < found.comparison.difference < high
-    assert found.certain
+    assert found.verdict == "This run is better, beyond noise."
     assert (found.masks, found.only_here, found.only_there, found.folds_differ) == (len(run.masks), 0, 0, False)
     back = compare_runs(other, other_scores, run, scores)
     assert back.comparison.difference == -found.comparison.difference
-    assert not back.certain
+    assert back.verdict == "This run is worse, beyond noise."
+    assert compare_runs(run, scores, run, scores).verdict == "The difference may be noise."
 
 
 def test_the_masks_that_changed_most_come_first(run, scores, other, other_scores):

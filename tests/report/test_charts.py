@@ -36,7 +36,7 @@ def test_learning_curves_of_each_fold_stop_where_the_training_stopped():
 def test_the_threshold_curve_has_its_plateau_and_the_choice():
     curve = [0.9 - abs(threshold - 140) / 1000 for threshold in range(256)]
     tuned = {"curve": [None, *curve[1:]], "postprocess": {"threshold": 140}, "plateau": {"threshold": [130, 150]}}
-    chart = threshold_chart("Score", tuned, "dice")
+    chart = threshold_chart("Score", tuned)
     (line,) = chart.lines
     assert len(points(line)) == 255
     best = min(points(line), key=lambda point: point[1])
