@@ -399,10 +399,10 @@ class EpochLog(Callback):
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
         self.say(
-            f"epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
-            f"validation: loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}  "
+            f"epoch {row['epoch']:>3}/{trainer.max_epochs}"
+            f"{time_left(row['seconds'], module.epoch_pixels(), trainer.current_epoch)}  "
+            f"loss {row['train_loss']:.4f}  validation: loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}  "
             f"{row['images_per_second']:.1f} images/s, {row['waiting']:.0%} waiting for data, {row['seconds']:.1f} s"
-            f"{time_left(row['seconds'], module.epoch_pixels(), trainer.current_epoch)}"
         )
 
 
