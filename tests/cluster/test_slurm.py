@@ -47,7 +47,7 @@ def lose_a_training(trial, process):
 def test_a_run_over_two_nodes_of_which_one_fails_ends_like_a_run_here(tmp_path, monkeypatch, profile):
     monkeypatch.setitem(EXPERIMENT, "models", {"unet": EXPERIMENT["models"]["unet"]})
     here, there = Trial(tmp_path / "here"), Trial(tmp_path / "there")
-    here.run(0, random.Random(0), 0)
+    here.run(0, random.Random(0))
     with cluster():
         process = there.start("--profile", str(profile))
         lose_a_training(there, process)

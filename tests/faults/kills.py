@@ -1,6 +1,6 @@
 """Kill a run at random moments until it is done, and see whether it ends as an undisturbed one does.
 
-    python tests/faults/kills.py [--kills 50] [--seed 0] [--workspace DIR]
+    python tests/faults/kills.py [--kills 50] [--every 6] [--seed 0] [--workspace DIR]
 
 A tiny experiment of two networks is run again and again, each time from nothing. At random moments, a process of it is
 killed with signal 9: one of the stages that run, or Snakemake, or the `run` that has called it. Then it is called
@@ -92,8 +92,8 @@ class Trial:
             return
         self.kills[processes[victim]] += 1
 
-    def run(self, kills: int, rng: random.Random, longest: float) -> None:
-        """Run to the end, with so many kills at most.
+    def run(self, kills: int, rng: random.Random, every: float = 1.0) -> None:
+        """Run to the end, with so many kills at most, ``every`` so many seconds on average.
 
         Raises:
             RuntimeError: a call that was left alone has failed.
@@ -103,7 +103,7 @@ class Trial:
             before = sum(self.kills.values())
             if before < kills:
                 try:
-                    process.wait(rng.uniform(0.5, longest))
+                    process.wait(rng.expovariate(1 / every))
                 except subprocess.TimeoutExpired:
                     self.kill_one(rng)
             status = process.wait()
@@ -119,22 +119,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="in all, at least")
     parser.add_argument("--each", type=int, default=10, help="at most so many on the way to one submission")
+    parser.add_argument("--every", type=float, default=6.0, help="seconds between two kills, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workspace", type=Path)
     arguments = parser.parse_args()
     folder = arguments.workspace or Path(tempfile.mkdtemp(prefix="kills-"))
     rng = random.Random(arguments.seed)
     undisturbed = Trial(folder / "undisturbed")
-    begin = time.monotonic()
-    undisturbed.run(0, rng, 0)
-    longest = time.monotonic() - begin
+    undisturbed.run(0, rng)
     wanted = undisturbed.submission.read_bytes()
     total: Counter[str] = Counter()
     same = trials = 0
     while total.total() < arguments.kills:
         trials += 1
         trial = Trial(folder / f"trial{trials}")
-        trial.run(arguments.each, rng, longest)
+        trial.run(arguments.each, rng, arguments.every)
         same += trial.submission.read_bytes() == wanted
         total += trial.kills
         shutil.rmtree(trial.workspace)

@@ -48,10 +48,10 @@ def kill_when(trial, stage):
 
 def test_a_run_that_is_killed_in_every_stage_ends_with_the_same_submission(tmp_path, small):
     trials = [Trial(tmp_path / name) for name in ("undisturbed", "killed")]
-    trials[0].run(0, random.Random(0), 0)
+    trials[0].run(0, random.Random(0))
     for stage in ("prepare", "train", "predict", "ensemble", "tune"):
         kill_when(trials[1], stage)
-    trials[1].run(0, random.Random(0), 0)
+    trials[1].run(0, random.Random(0))
     assert trials[1].submission.read_bytes() == trials[0].submission.read_bytes()
 
 
