@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pipeline import PROJECT
 from pipeline.errors import DataError
 from pipeline.geometry import Tiling
-from pipeline.metrics import BETA, METRICS
+from pipeline.metrics import BETA, METRICS, Objective
 from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -474,6 +474,11 @@ class TuningSettings(Settings):
     """Remove components of fewer pixels; null: 1/4096, 1/1024, 1/256 and 1/64 of an image."""
     component_counts: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
     """Keep so many components, the largest."""
+
+    @property
+    def objective(self) -> Objective:
+        """What `ensemble` and `tune` maximise."""
+        return Objective.named(self.metric, self.beta, float(self.both_empty))
 
 
 class Experiment(Settings):

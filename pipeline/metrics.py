@@ -281,6 +281,63 @@ def _percentiles(scores: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+# --------------------------------------------------------------------------------------------- what is maximised
+
+
+_STEP = 1e-6  # of a numerical derivative, as a share of the sum
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised: a metric with its rule for images where prediction and truth are both empty."""
+
+    metric: Metric
+    both_empty: float = 1.0
+    """An image's score there; NaN leaves it out."""
+
+    @classmethod
+    def named(cls, name: str, beta: float, both_empty: float) -> Objective:
+        """Of ``metrics_by_name``."""
+        return cls(metrics_by_name(beta)[name], both_empty)
+
+    def __call__(self, counts: Counts) -> np.ndarray:
+        """The score over the first axis of the counts."""
+        return self.metric(counts, self.both_empty)
+
+    def parts(self, counts: Counts) -> list[np.ndarray]:
+        """Arrays shaped as the counts, whose sums over the images make the score."""
+        shape = np.broadcast_shapes(counts.intersection.shape, counts.predicted.shape, counts.true.shape)
+        return [np.broadcast_to(part, shape) for part in self.metric.parts(counts, self.both_empty)]
+
+    def of_sums(self, sums: Sequence[np.ndarray]) -> np.ndarray:
+        """The score from the sums of the parts."""
+        return self.metric.of_sums(sums, self.both_empty)
+
+    def slopes(self, counts: Counts) -> list[np.ndarray]:
+        """The score's derivative by the sum of each part, by central differences: shaped as the score."""
+        sums = [part.sum(axis=0, dtype=np.float64) for part in self.parts(counts)]
+        slopes = []
+        for number, value in enumerate(sums):
+            step = _STEP * np.maximum(np.abs(value), 1.0)
+            above, below = (
+                self.of_sums([*sums[:number], end, *sums[number + 1 :]]) for end in (value + step, value - step)
+            )
+            slopes.append((above - below) / (2 * step))
+        return slopes
+
+    def linear(self, counts: Counts, slopes: Sequence[np.ndarray]) -> np.ndarray:
+        """What each image adds to the score, to first order: float64, shaped as the counts."""
+        return sum(slope * part for slope, part in zip(slopes, self.parts(counts), strict=True))
+
+    def interval(self, counts: Counts, groups: np.ndarray | None = None) -> tuple[float, float]:
+        """``interval`` of the score of (N,) counts."""
+        return interval(self.metric, counts, self.both_empty, groups=groups)
+
+    def compare(self, counts: Counts, other: Counts, groups: np.ndarray | None = None) -> Comparison:
+        """``compare`` of (N,) counts with others of the same images."""
+        return compare(self.metric, counts, other, self.both_empty, groups=groups)
+
+
 # ------------------------------------------------------------------------------------------------------ on Kaggle
 
 

@@ -35,7 +35,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "pseudo": {"pseudo": True},
     "train": {"image": True, "seed": True},  # and the model's own
     "predict": {"prediction": True},
-    "ensemble": {"ensemble": True, "tuning": {"metric", "beta"}},
+    "ensemble": {"ensemble": True, "tuning": {"metric", "beta", "both_empty"}},
     "tune": {"tuning": True},
     "submit": {"data": True},
     "report": {"name": True},

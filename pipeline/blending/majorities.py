@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import Comparison, Counts, Metric, beyond_noise, compare
+from pipeline.metrics import Comparison, Counts, Objective, beyond_noise
 from pipeline.rle import RleTable, pixels_by_set
 
 WHOLE_WEIGHTS = {2: 1, 3: 2, 4: 3, 5: 5}
@@ -84,65 +84,61 @@ class Learnt:
     """Whether that gain is beyond noise."""
 
 
-def learn_weights(ballots: Ballots, fold: np.ndarray, metric: Metric, groups: np.ndarray | None = None) -> Learnt:
+def learn_weights(ballots: Ballots, fold: np.ndarray, objective: Objective, groups: np.ndarray | None = None) -> Learnt:
     """The best weights: of up to five masks exactly, of more by greedy selection.
 
     Args:
         fold: int (N,), from 0; of at least two.
-        metric: what to maximise.
+        objective: what to maximise.
         groups: int (N,): what the bootstrap draws together.
     """
     folds = range(int(fold.max()) + 1)
     choosing = [fold != number for number in folds] + [np.ones(len(fold), bool)]
     exact = ballots.masks in WHOLE_WEIGHTS
-    *by_fold, weights = (_best_of_all if exact else _greedily)(ballots, choosing, metric)
+    *by_fold, weights = (_best_of_all if exact else _greedily)(ballots, choosing, objective)
     outcomes = [ballots.outcome(each) for each in by_fold]
     rows = np.arange(len(fold))
     names = ("intersection", "predicted", "true")
     cross_fitted = Counts(*(np.stack([getattr(each, name) for each in outcomes])[fold, rows] for name in names))
     equal = ballots.outcome(np.ones(ballots.masks, np.int64))
-    gain = compare(metric, cross_fitted, equal, groups=groups)
+    gain = objective.compare(cross_fitted, equal, groups)
     return Learnt(
         weights=weights,
         search="exact" if exact else "greedy",
-        optimistic=float(metric(ballots.outcome(weights))),
-        cross_fitted=float(metric(cross_fitted)),
+        optimistic=float(objective(ballots.outcome(weights))),
+        cross_fitted=float(objective(cross_fitted)),
         against_equal=gain,
         pays=beyond_noise(gain, len(fold) if groups is None else len(np.unique(groups))),
     )
 
 
-def _best_of_all(ballots: Ballots, choosing: list[np.ndarray], metric: Metric) -> list[np.ndarray]:
+def _best_of_all(ballots: Ballots, choosing: list[np.ndarray], objective: Objective) -> list[np.ndarray]:
     """The best of all votes on each choice of images, bool (N,); of equally good ones the most equal weights."""
     votes = all_votes(ballots.masks)
-    scores = np.concatenate(
-        [_scores(ballots, part, choosing, metric) for part in np.array_split(votes, -(-votes.shape[1] // 64), axis=1)],
-        axis=1,
-    )
+    parts = np.array_split(votes, -(-votes.shape[1] // 64), axis=1)
+    scores = np.concatenate([_scores(ballots, part, choosing, objective) for part in parts], axis=1)
     return [votes[:, best] for best in scores.argmax(axis=1)]
 
 
-def _greedily(ballots: Ballots, choosing: list[np.ndarray], metric: Metric) -> list[np.ndarray]:
+def _greedily(ballots: Ballots, choosing: list[np.ndarray], objective: Objective) -> list[np.ndarray]:
     """Forward selection with replacement on each choice of images (Caruana et al., ICML 2004)."""
-    return [_select(ballots, rows, metric) for rows in choosing]
+    return [_select(ballots, rows, objective) for rows in choosing]
 
 
-def _select(ballots: Ballots, rows: np.ndarray, metric: Metric) -> np.ndarray:
+def _select(ballots: Ballots, rows: np.ndarray, objective: Objective) -> np.ndarray:
     members = np.zeros(ballots.masks, np.int64)
     best = np.ones_like(members)
-    best_score = _scores(ballots, best[:, None], [rows], metric)[0, 0]
+    best_score = _scores(ballots, best[:, None], [rows], objective)[0, 0]
     for _ in range(ROUNDS):
         trials = members[:, None] + np.eye(ballots.masks, dtype=np.int64)
-        scores = _scores(ballots, trials, [rows], metric)[0]
+        scores = _scores(ballots, trials, [rows], objective)[0]
         members = trials[:, scores.argmax()]
         if scores.max() > best_score:
             best, best_score = members, scores.max()
     return best
 
 
-def _scores(ballots: Ballots, votes: np.ndarray, choosing: list[np.ndarray], metric: Metric) -> np.ndarray:
-    """The scores of votes (M, C) on each choice of images: (choices, C)."""
+def _scores(ballots: Ballots, votes: np.ndarray, choosing: list[np.ndarray], objective: Objective) -> np.ndarray:
+    """The scores of votes (M, C) on each choice of images: (choices, C); -inf where no image counts."""
     counts = ballots.outcome(votes)
-    return np.stack(
-        [metric(Counts(counts.intersection[rows], counts.predicted[rows], counts.true[rows])) for rows in choosing]
-    )
+    return np.nan_to_num([objective(counts.take(rows)) for rows in choosing], nan=-np.inf)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.blending.spaces import Blend, Scale, Space, make_scale, normalised
-from pipeline.blending.weights import Found, Sample, Search, blended_counts, search_weights
-from pipeline.metrics import Counts, Metric
+from pipeline.blending.weights import Found, Sample, Search, best_score, blended_counts, search_weights
+from pipeline.metrics import Counts, Objective
 from pipeline.postprocess import HALF
 
 
@@ -46,7 +46,7 @@ class Chooser:
     fold: np.ndarray
     """int (n,), the fold of each image of the sample."""
     folds: int
-    metric: Metric
+    objective: Objective
     search: Search | None
     """None: as many models as there are decide."""
 
@@ -79,7 +79,7 @@ class Chooser:
 
     def without(self, model: int) -> Chooser:
         """The same with one model fewer."""
-        return Chooser(self.sample.without(model), self.fold, self.folds, self.metric, self.search)
+        return Chooser(self.sample.without(model), self.fold, self.folds, self.objective, self.search)
 
     def _choosing(self) -> Iterator[np.ndarray]:
         """Rows of the sample that each blend is chosen on: all but a fold's, at last all."""
@@ -89,9 +89,9 @@ class Chooser:
 
     def _find(self, scale: Scale, images: np.ndarray, weights: np.ndarray | None) -> Found:
         if weights is None:
-            return search_weights(self.sample, images, scale, self.metric, self.search)
+            return search_weights(self.sample, images, scale, self.objective, self.search)
         weights = normalised(weights)
-        return Found(weights, float(self.metric(blended_counts(self.sample, images, scale, weights)).max()))
+        return Found(weights, best_score(self.objective(blended_counts(self.sample, images, scale, weights))))
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,31 @@ class HeldOut:
     fold: np.ndarray
     """int (N,), the fold of each image."""
 
-    def blended(self, recipe: Recipe, rows: slice) -> np.ndarray:
-        """Some images' maps, each by its own fold's blend: uint8 (rows, H, W)."""
-        fold = self.fold[rows]
-        parts = [maps[rows] for maps in self.maps]
-        out = np.empty_like(parts[0])
-        for number in np.unique(fold):
-            mine = fold == number
-            out[mine] = recipe.blends[number]([[part[mine]] for part in parts])
-        return out
+    def blended(self, recipe: Recipe) -> Blended:
+        """Their blend."""
+        return Blended(self, recipe)
 
     def without(self, model: int) -> HeldOut:
         """The same with one model fewer."""
         return HeldOut([maps for number, maps in enumerate(self.maps) if number != model], self.fold)
+
+
+@dataclass(frozen=True)
+class Blended:
+    """The blended maps of all training images, made as they are read; ``blended[a:b]`` is uint8 (b - a, H, W)."""
+
+    held_out: HeldOut
+    recipe: Recipe
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Each image by its own fold's blend."""
+        fold = self.held_out.fold[rows]
+        parts = [maps[rows] for maps in self.held_out.maps]
+        out = np.empty_like(parts[0])
+        for number in np.unique(fold):
+            mine = fold == number
+            out[mine] = self.recipe.blends[number]([[part[mine]] for part in parts])
+        return out
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ class Scored:
     """The score at the threshold that is best on all images: optimistic."""
 
 
-def score_recipe(counts: Counts, fold: np.ndarray, metric: Metric) -> Scored:
+def score_recipe(counts: Counts, fold: np.ndarray, objective: Objective) -> Scored:
     """Cross-fit the threshold.
 
     Args:
@@ -139,10 +151,10 @@ def score_recipe(counts: Counts, fold: np.ndarray, metric: Metric) -> Scored:
     """
     threshold = np.empty(len(fold), np.int64)
     for number in np.unique(fold):
-        threshold[fold == number] = best_threshold(metric(counts.take(fold != number)))
+        threshold[fold == number] = best_threshold(objective(counts.take(fold != number)))
     images = np.arange(len(fold))
     chosen = Counts(counts.intersection[images, threshold], counts.predicted[images, threshold], counts.true[:, 0])
-    return Scored(chosen, float(metric(chosen)), float(metric(counts).max()))
+    return Scored(chosen, float(objective(chosen)), best_score(objective(counts)))
 
 
 def best_threshold(curve: np.ndarray) -> int:

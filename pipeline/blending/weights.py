@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from pipeline.blending.spaces import Scale, normalised
-from pipeline.metrics import Counts, Metric
+from pipeline.metrics import Counts, Objective
 from pipeline.postprocess import HALF
 from pipeline.rle.threads import map_rows
 
@@ -184,7 +184,7 @@ class Found:
 
 
 def search_weights(
-    sample: Sample, images: np.ndarray, scale: Scale, metric: Metric, search: Search | None = None
+    sample: Sample, images: np.ndarray, scale: Scale, objective: Objective, search: Search | None = None
 ) -> Found:
     """The best weights for some images of a sample.
 
@@ -194,13 +194,13 @@ def search_weights(
     Args:
         images: int (n,), n > 0.
         scale: the space to blend in.
-        metric: what to maximise.
+        objective: what to maximise.
         search: None: as many models as there are decide.
     """
     count = sample.combinations.shape[1]
 
     def score(weights: np.ndarray) -> float:
-        return float(metric(blended_counts(sample, images, scale, weights)).max())
+        return best_score(objective(blended_counts(sample, images, scale, weights)))
 
     candidates = [normalised(np.ones(count)), *np.eye(count)]
     if count > 1:
@@ -209,6 +209,11 @@ def search_weights(
     scores = [score(weights) for weights in candidates]
     best = int(np.argmax(scores))
     return Found(candidates[best], scores[best])
+
+
+def best_score(curve: np.ndarray) -> float:
+    """The best of the scores at all thresholds, where there are any: without a single image that counts is none."""
+    return float(np.nan_to_num(curve, nan=-np.inf).max())
 
 
 def default_search(count: int) -> Search:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,12 @@ class Probabilities:
 
     image_ids: list[str]
     maps: zarr.Array
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Consecutive rows, as many as are stored together."""
+    for start in range(0, count, CHUNK):
+        yield slice(start, min(start + CHUNK, count))
 
 
 def write_probabilities(

@@ -2,7 +2,7 @@
 
 ``tune_masks`` does it all; the parts:
 
-- ``objective``  the metric that is searched for, its sums over images, and the noise of a difference
+- ``noise``      how sure a difference of two scores is
 - ``grid``       every threshold, minimum area and triplet, exactly, from the counts at all thresholds
 - ``plateau``    the settings that noise cannot tell from the best, and their middle
 - ``components`` the rules on holes and components, counted on the masks' runs for the few settings that remain
@@ -15,11 +15,9 @@ settings of its own.
 from pipeline.search.components import rule_grid
 from pipeline.search.crossfit import Outcome, Rows, Search, Tuning, Worth, tune_masks
 from pipeline.search.grid import FAMILIES, counts_at, minimum_areas
-from pipeline.search.objective import Objective
 
 __all__ = [
     "FAMILIES",
-    "Objective",
     "Outcome",
     "Rows",
     "Search",

@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from pipeline.geometry import Fit
-from pipeline.metrics import Comparison, Counts, compare, interval
+from pipeline.metrics import Comparison, Counts, Objective
 from pipeline.postprocess import UNTUNED, Held, Postprocess
 from pipeline.search.components import Rule, rule_counts
 from pipeline.search.grid import FAMILIES, THRESHOLD, Cell, Folds, Grid, counts_at
-from pipeline.search.objective import Z95, Objective, paired_difference
+from pipeline.search.noise import Z95, paired_difference
 from pipeline.search.plateau import Plateau, find_plateau
 
 Choose = Literal["plateau", "best"]
@@ -86,16 +86,15 @@ class Outcome:
 
     def worth(self, objective: Objective) -> Worth:
         """Its scores."""
-        resampled: dict[str, Any] = {"both_empty": objective.both_empty, "groups": self.group}
         folds = range(int(self.fold.max()) + 1)
         return Worth(
             at_half=float(objective(self.untuned)),
             at_half_by_fold=[float(objective(self.untuned.take(self.fold == fold))) for fold in folds],
             tuned=float(objective(self.tuned)),
             cross_fitted=float(objective(self.cross_fitted)),
-            cross_fitted_ci95=interval(objective.metric, self.cross_fitted, **resampled),
+            cross_fitted_ci95=objective.interval(self.cross_fitted, self.group),
             cross_fitted_by_fold=[float(objective(self.cross_fitted.take(self.fold == fold))) for fold in folds],
-            gain=compare(objective.metric, self.cross_fitted, self.untuned, **resampled),
+            gain=objective.compare(self.cross_fitted, self.untuned, self.group),
         )
 
 

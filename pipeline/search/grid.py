@@ -20,10 +20,9 @@ from typing import TypeVar
 import numba
 import numpy as np
 
-from pipeline.metrics import Counts
+from pipeline.metrics import Counts, Objective
 from pipeline.postprocess import HALF, LEVELS, Postprocess
 from pipeline.rle.threads import available_cores
-from pipeline.search.objective import Objective
 
 Result = TypeVar("Result")
 Folds = frozenset[int]

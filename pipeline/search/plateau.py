@@ -21,7 +21,7 @@ from scipy import ndimage
 from pipeline.metrics import Counts
 from pipeline.postprocess import LEVELS, Postprocess
 from pipeline.search.grid import THRESHOLD, TRIPLET, Cell, Folds, Grid, counts_at
-from pipeline.search.objective import Z95, standard_error
+from pipeline.search.noise import Z95, standard_error
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")

@@ -1,12 +1,13 @@
 """Average the folds for the test images, and blend the models.
 
-Reads   kfold/<experiment>/<model>/fold<k>/oof.zarr and test.zarr of every model and fold, folds.csv, images.csv
+Reads   kfold/<experiment>/<model>/fold<k>/oof.zarr and test.zarr of every model and fold, folds.csv, images.csv;
+        where the views of an image are stored apart, those of every view: each is blended like a model of its own
 Writes  kfold/<experiment>/ensemble/oof.zarr       uint8 (N, H, W), all training images' masks, as images.csv has them
         kfold/<experiment>/ensemble/test.zarr      uint8 (N, H, W), all test images' masks
-        kfold/<experiment>/ensemble/weights.json   the weight of each model, summing to one, the space that is averaged
-                                                   in, what both are worth, what each model adds, how alike they are
+        kfold/<experiment>/ensemble/weights.json   the weight of each member, summing to one, the space that is averaged
+                                                   in, what both are worth, what each member adds, how alike they are
 
-Weights and space are searched on the out-of-fold maps and kept if that pays beyond noise; else the models weigh the
+Weights and space are searched on the out-of-fold maps and kept if that pays beyond noise; else all members weigh the
 same, and probabilities are averaged. Fold k's out-of-fold maps are blended by weights chosen on the other folds, so
 that `tune` scores maps in which their own masks had no part. All scores are at the images' original resolution.
 
@@ -15,8 +16,7 @@ that `tune` scores maps in which their own masks had no part. All scores are at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -24,21 +24,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import Artifacts, write_json
+from pipeline.artifacts import Artifacts, nan_as_none, write_json
 from pipeline.blending.recipes import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.blending.spaces import SPACES, Blend, make_scale
 from pipeline.blending.weights import default_search, gather
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks, small_masks
+from pipeline.data.cache import read_images
 from pipeline.data.classes import mask_ids, mask_rows
+from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
-from pipeline.data.probabilities import CHUNK, write_probabilities
-from pipeline.geometry import Fit, content_box
-from pipeline.metrics import beyond_noise, compare, metrics_by_name
-from pipeline.postprocess import Held, threshold_counts
+from pipeline.data.probabilities import CHUNK, chunks, write_probabilities
+from pipeline.metrics import beyond_noise
+from pipeline.postprocess import threshold_counts
 from pipeline.records import MADE_BY, Record
-from pipeline.rle import RleTable
 
 
 def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -52,36 +51,34 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     names = list(settings.models)
-    train_ids, test_ids = (
-        mask_ids(read_images(artifacts, subset)["image_id"], settings.data.class_names) for subset in ("train", "test")
-    )
+    masks = HeldOutMasks.read(artifacts, settings.image.fit, settings.data.class_names)
+    test_ids = mask_ids(read_images(artifacts, "test")["image_id"], settings.data.class_names)
     maps, tests = open_maps(settings, test_ids)
-    fold = maps[0].fold
-    held_out = HeldOut(maps, fold)
+    held_out = HeldOut(maps, masks.fold)
     if len(names) == 1:
         alone = Blend(make_scale("probability", np.ones((1, 256))), np.ones(1))
         recipe, about = Recipe.of("probability", alone, settings.folds.count), {}
     else:
-        recipe, about = Study(settings, held_out, console).choose()
+        recipe, about = Study(settings, masks, held_out, console).choose()
     of_folds = [artifacts.fold(name, number) for name in names for number in range(settings.folds.count)]
     inputs = [artifacts.images, artifacts.folds, *(path for fold in of_folds for path in (fold.oof, fold.test))]
     record = Record.of(settings, "ensemble", inputs)
-    write_blends(artifacts, held_out, tests, recipe, (train_ids, test_ids), record, console)
+    write_blends(artifacts, held_out, tests, recipe, (masks.ids, test_ids), record, console)
     weights = {name: round(float(weight), 6) for name, weight in zip(names, recipe.blends[-1].weights, strict=True)}
-    content = {"weights": weights, "space": recipe.spaces[-1], **about}
+    content = {"weights": weights, "space": recipe.spaces[-1], **nan_as_none(about)}
     write_json(artifacts.ensemble_weights, {**content, MADE_BY: record.stored()})
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
     console.print(
         f"ensemble: {shares}, averaged as {recipe.spaces[-1]}; "
-        f"{len(fold)} out-of-fold and {len(test_ids)} test maps, {settings.folds.count} folds averaged"
+        f"{len(masks)} out-of-fold and {len(test_ids)} test maps, {settings.folds.count} folds averaged"
     )
 
 
 def open_maps(settings: Experiment, test_ids: list[str]) -> tuple[list[OutOfFold], list[list[Any]]]:
-    """Every model's out-of-fold maps, and its folds' maps of the test images.
+    """Every member's out-of-fold maps, and its folds' maps of the test images.
 
     Raises:
-        DataError: some are missing, of other images or folds, or of another size than the first model's.
+        DataError: some are missing, of other images or folds, or of another size than the first member's.
     """
     artifacts = Artifacts.of(settings)
     held_out, tests = [], []
@@ -106,7 +103,7 @@ def write_blends(
 ) -> None:
     """Write both arrays of blended maps, of training and of test images; a chunk of them in memory at a time."""
     train_ids, test_ids = ids
-    blend = recipe.blends[-1]
+    blend, blended_oof = recipe.blends[-1], held_out.blended(recipe)
 
     def blended_tests(rows: slice) -> np.ndarray:
         # Maps that weigh nothing are not read.
@@ -114,7 +111,7 @@ def write_blends(
         return blend([[maps[rows] for maps in folds] if weight else [] for folds, weight in used])
 
     jobs = (
-        (artifacts.ensemble_oof, train_ids, lambda rows: held_out.blended(recipe, rows)),
+        (artifacts.ensemble_oof, train_ids, blended_oof.__getitem__),
         (artifacts.ensemble_test, test_ids, blended_tests),
     )
     size = tests[0][0].shape[1:]
@@ -124,76 +121,24 @@ def write_blends(
         write_probabilities(path, of_maps, size, track(batches, steps, f"ensemble {path.stem}", console), record)
 
 
-def chunks(count: int) -> Iterator[slice]:
-    """Consecutive rows, as many as are stored together."""
-    for start in range(0, count, CHUNK):
-        yield slice(start, min(start + CHUNK, count))
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What is known of the training images' masks besides their maps, in the order of ``images.csv``."""
-
-    heights: list[int]
-    widths: list[int]
-    truth: RleTable
-    fit: Fit
-
-    @classmethod
-    def read(cls, artifacts: Artifacts, fit: Fit, classes: Sequence[str]) -> Pictures:
-        images = read_images(artifacts, "train")
-        truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
-        masks = one_row_a_mask(images, classes)
-        return cls(masks["height"].tolist(), masks["width"].tolist(), truth, fit)
-
-    def __len__(self) -> int:
-        return len(self.heights)
-
-    def small(self, held_out: HeldOut, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What the models say of some masks and the share that the true one covers: uint8 (P, M), uint8 (P,).
-
-        A letterbox's border is left out.
-        """
-        for rows in chunks(len(self)):
-            mine = chosen[(chosen >= rows.start) & (chosen < rows.stop)]
-            if len(mine):
-                maps = np.stack([of_model[rows] for of_model in held_out.maps], axis=-1)
-            for row in mine:
-                size = maps.shape[1:3]
-                box = content_box(self.heights[row], self.widths[row], size, self.fit)
-                mask = small_masks([self.truth[row]], self.heights[row], self.widths[row], size, self.fit)[..., 0]
-                yield box.cut(maps[row - rows.start]).reshape(-1, maps.shape[-1]), box.cut(mask).ravel()
-
-    def held(self, held_out: HeldOut, recipe: Recipe) -> Iterator[Held]:
-        """Every mask with its blended map."""
-        for rows in chunks(len(self)):
-            for row, prob_hw in enumerate(held_out.blended(recipe, rows), rows.start):
-                yield Held(prob_hw, self.heights[row], self.widths[row], self.truth[row])
-
-
 class Study:
-    """Which blend of several models to use, and what is known about it."""
+    """Which blend of several members to use, and what is known about it."""
 
-    def __init__(self, settings: Experiment, held_out: HeldOut, console: Console) -> None:
+    def __init__(self, settings: Experiment, masks: HeldOutMasks, held_out: HeldOut, console: Console) -> None:
         options = settings.ensemble
         self.names = list(settings.models)
-        self.held_out, self.console = held_out, console
-        self.metric_name = settings.tuning.metric
-        self.metric = metrics_by_name(settings.tuning.beta)[self.metric_name]
+        self.masks, self.held_out, self.console = masks, held_out, console
+        self.metric_name, self.objective = settings.tuning.metric, settings.tuning.objective
         self.searches_weights = options.weights == "auto"
         given = options.weights if isinstance(options.weights, dict) else dict.fromkeys(self.names, 1.0)
         self.shares = np.array([given[name] for name in self.names])
         self.spaces = SPACES if options.space == "auto" else (options.space,)
-        artifacts = Artifacts.of(settings)
-        classes = settings.data.class_names
-        self.pictures = Pictures.read(artifacts, settings.image.fit, classes)
-        self.groups = np.repeat(read_folds(artifacts)["group"].to_numpy(), len(classes))
-        images = len(self.pictures) // len(classes)
+        images = len(masks) // masks.classes
         chosen = np.linspace(0, images - 1, min(images, options.images)).round().astype(np.int64)
-        chosen = mask_rows(chosen, len(classes))
-        small = track(self.pictures.small(held_out, chosen), len(chosen), "ensemble sample", console)
+        chosen = mask_rows(chosen, masks.classes)
+        small = track(masks.small(held_out.maps, chosen), len(chosen), "ensemble sample", console)
         search = default_search(len(self.names)) if options.search == "auto" else options.search
-        self.chooser = Chooser(gather(small), held_out.fold[chosen], settings.folds.count, self.metric, search)
+        self.chooser = Chooser(gather(small), held_out.fold[chosen], settings.folds.count, self.objective, search)
 
     def choose(self) -> tuple[Recipe, dict[str, Any]]:
         """The recipe to use, and what ``weights.json`` says about it; prints the same as tables."""
@@ -203,9 +148,9 @@ class Study:
         kept = "plain"
         if self.searches_weights or len(self.spaces) > 1:
             found, scored_found, about["searched"] = self.search()
-            gain = compare(self.metric, scored_found.counts, scored.counts, groups=self.groups)
+            gain = self.objective.compare(scored_found.counts, scored.counts, self.masks.group)
             about |= {"difference": gain.difference, "ci95": gain.ci95}
-            if beyond_noise(gain, len(np.unique(self.groups))):
+            if beyond_noise(gain, len(np.unique(self.masks.group))):
                 kept, recipe, scored = "searched", found, scored_found
         self.say_blends(about, kept)
         added = self.leave_one_out(recipe, scored, again=kept == "searched" and self.searches_weights)
@@ -224,9 +169,9 @@ class Study:
 
     def score(self, what: str, held_out: HeldOut, recipe: Recipe) -> Scored:
         """A recipe's scores at original resolution, in one pass over the maps."""
-        count = len(self.pictures)
-        held = track(self.pictures.held(held_out, recipe), count, f"ensemble {what}", self.console)
-        return score_recipe(threshold_counts(held, count, self.pictures.fit), held_out.fold, self.metric)
+        count = len(self.masks)
+        held = track(self.masks.held(held_out.blended(recipe)), count, f"ensemble {what}", self.console)
+        return score_recipe(threshold_counts(held, count, self.masks.fit), held_out.fold, self.objective)
 
     def describe(self, recipe: Recipe, scored: Scored) -> dict[str, Any]:
         """A recipe and its scores for ``weights.json``."""
@@ -235,21 +180,21 @@ class Study:
         return {**final, "cross_fitted": scored.cross_fitted, "optimistic": scored.tuned, "by_fold": by_fold}
 
     def named(self, weights: np.ndarray) -> dict[str, float]:
-        """Weights by model, for reading."""
+        """Weights by member, for reading."""
         return {name: round(float(weight), 6) for name, weight in zip(self.names, weights, strict=True)}
 
     def leave_one_out(self, kept: Recipe, scored: Scored, again: bool) -> list[dict[str, Any]]:
-        """What each model adds to the others, cross-fitted; ``again``: the others' weights are searched anew."""
+        """What each member adds to the others, cross-fitted; ``again``: the others' weights are searched anew."""
         rows = []
-        for model, name in enumerate(self.names):
-            chooser, held_out = self.chooser.without(model), self.held_out.without(model)
+        for member, name in enumerate(self.names):
+            chooser, held_out = self.chooser.without(member), self.held_out.without(member)
             if again:
                 rest = chooser.searched(kept.spaces[-1:], None)[0]
             else:
-                rest = chooser.fixed(kept.spaces[-1], np.delete(kept.blends[-1].weights, model))
+                rest = chooser.fixed(kept.spaces[-1], np.delete(kept.blends[-1].weights, member))
             without = self.score(f"without {name}", held_out, rest)
-            gain = compare(self.metric, scored.counts, without.counts, groups=self.groups)
-            weight = round(float(kept.blends[-1].weights[model]), 6)
+            gain = self.objective.compare(scored.counts, without.counts, self.masks.group)
+            weight = round(float(kept.blends[-1].weights[member]), 6)
             rows.append({"model": name, "weight": weight, "without": gain.score})
             rows[-1] |= {"adds": gain.difference, "ci95": gain.ci95}
         table = right_aligned("what each model adds, cross-fitted", "model", "weight", "without it", "adds", "95%")
@@ -260,7 +205,7 @@ class Study:
         return rows
 
     def pairs(self) -> list[dict[str, Any]]:
-        """How alike each two models are."""
+        """How alike each two members are."""
         correlations, disagreements = self.chooser.sample.correlations(), self.chooser.sample.disagreements()
         rows = []
         table = right_aligned("how alike two models are", "models", "correlation", "masks differ by")
@@ -275,13 +220,15 @@ class Study:
 
     def say_blends(self, about: dict[str, Any], kept: str) -> None:
         """Print the recipes that were compared, and the verdict."""
-        headings = "averaged as", *self.names, "cross-fitted", "optimistic"
-        table = right_aligned(f"blends, by {self.metric_name}", "weights", *headings)
-        for name in ("plain", "searched"):
-            if name in about:
-                row = about[name]
-                scores = f"{row['cross_fitted']:.4f}", f"{row['optimistic']:.4f}"
-                table.add_row(name, row["space"], *(f"{w:.3f}" for w in row["weights"].values()), *scores)
+        compared = [name for name in ("plain", "searched") if name in about]
+        blends = [about[name] for name in compared]
+        table = right_aligned(f"blends, by {self.metric_name}", "weights", *compared)
+        for member in self.names:
+            table.add_row(member, *(f"{blend['weights'][member]:.3f}" for blend in blends))
+        table.add_section()
+        table.add_row("averaged as", *(blend["space"] for blend in blends))
+        for score in ("cross_fitted", "optimistic"):
+            table.add_row(score.replace("_", "-"), *(f"{blend[score]:.4f}" for blend in blends))
         self.console.print(table)
         if "difference" in about:
             verdict = "is kept" if kept == "searched" else "is not beyond noise: the plain blend is kept"

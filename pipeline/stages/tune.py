@@ -2,7 +2,7 @@
 
 Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
 Writes  kfold/<experiment>/tuning.json   the settings for the ensemble (thresholds, minimum area, rules on holes and
-                                         components); for it and for each model the scores untuned, tuned
+                                         components); for it and for each member the scores untuned, tuned
                                          (optimistic) and cross-fitted, the plateau and the curve of thresholds; where
                                          test images were pseudo-labelled, the gain over the experiment that did it
 
@@ -15,9 +15,8 @@ cross-fitted score takes for each fold the settings that the same procedure choo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,17 +27,14 @@ from rich.console import Console
 from pipeline.artifacts import Artifacts, nan_as_none, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, TuningSettings, load_experiment
-from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
+from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.oof import check_ids, read_out_of_fold
-from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.data.probabilities import chunks, read_probabilities
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
-from pipeline.geometry import Fit
-from pipeline.metrics import Counts, compare
+from pipeline.metrics import Counts
 from pipeline.postprocess import UNTUNED, Held, threshold_counts
 from pipeline.records import MADE_BY, Record
-from pipeline.rle import RleTable
 from pipeline.search import (
-    Objective,
     Outcome,
     Rows,
     Search,
@@ -74,53 +70,39 @@ def tune(
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     classes = settings.data.class_names
-    masks = HeldOutMasks.read(artifacts, classes)
-    blend = read_probabilities(artifacts.ensemble_oof, "ensemble")
-    check_ids(blend, masks.table["mask_id"].tolist(), artifacts.ensemble_oof)
+    masks = HeldOutMasks.read(artifacts, settings.image.fit, classes)
     sets: dict[str, Any] = {
         name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models
     }
-    sets["ensemble"] = blend.maps
-    of_models = [artifacts.fold(name, fold).oof for name in settings.models for fold in range(settings.folds.count)]
-    record = Record.of(settings, "tune", [artifacts.images, artifacts.folds, artifacts.ensemble_oof, *of_models])
-    objective, search = objective_of(settings.tuning), search_of(settings.tuning, masks.table)
-    tunings, worths, counts = {}, {}, None
+    sets["ensemble"] = open_ensemble(artifacts, masks, "ensemble")
+    of_members = [artifacts.fold(name, fold).oof for name in settings.models for fold in range(settings.folds.count)]
+    record = Record.of(settings, "tune", [artifacts.images, artifacts.folds, artifacts.ensemble_oof, *of_members])
+    found: dict[str, Tuned] = {}
     for name, maps in sets.items():
-        counts = threshold_counts(
-            track(masks.held(maps), len(masks.table), f"tune {name}", console), len(masks.table), settings.image.fit
-        )
-        tunings[name] = [
-            tune_masks(masks.rows(maps, counts, number, settings.image.fit), objective, search)
-            for number in range(len(classes))
-        ]
-        worths[name] = Outcome.of_classes([tuning.outcome for tuning in tunings[name]]).worth(objective)
-        _say(name, settings, tunings[name], worths[name], console)
+        # The blend of a single member is that member; of several it may be one of them, if that has all the weight.
+        twin = next((other for other in found if same_maps(sets[other], maps, len(masks))), None)
+        found[name] = found[twin] if twin else tune_maps(name, maps, masks, settings.tuning, console)
+        _say(name, settings, found[name], console)
     against = None
     if settings.pseudo.experiment is not None:
-        against = compare_with_source(settings, at_half(counts), masks)
-        console.print(
-            f"tune: ensemble against {settings.pseudo.experiment}, at 128/255: {settings.tuning.metric} "
-            f"{against['difference']:+.4f} (95% interval {against['ci95'][0]:+.4f} to {against['ci95'][1]:+.4f}), "
-            f"{against['better']:.0%} of the images better: that is what the pseudo-labels are worth"
-        )
-    content = {
+        against = compare_with_source(settings, found["ensemble"].untuned, masks, console)
+    content = nan_as_none(tuning_content(settings, found, against))
+    write_json(artifacts.tuning, {**content, MADE_BY: record.stored()})
+
+
+def tuning_content(settings: Experiment, found: dict[str, Tuned], against: dict[str, Any] | None) -> dict[str, Any]:
+    """For ``tuning.json``."""
+    return {
         "metric": settings.tuning.metric,
         "settings": settings.tuning.model_dump(mode="json"),
-        "classes": [name or None for name in classes],
-        "postprocess": [asdict(tuning.postprocess) for tuning in tunings["ensemble"]],
+        "classes": [name or None for name in settings.data.class_names],
+        "postprocess": [asdict(tuning.postprocess) for tuning in found["ensemble"].of_classes],
         "against": against,
         "sets": {
-            name: {**worth_record(worths[name]), "classes": [tuning_record(tuning) for tuning in of_classes]}
-            for name, of_classes in tunings.items()
+            name: {**worth_record(each.worth), "classes": [tuning_record(tuning) for tuning in each.of_classes]}
+            for name, each in found.items()
         },
-        MADE_BY: record.stored(),
     }
-    write_json(artifacts.tuning, nan_as_none(content))
-
-
-def objective_of(settings: TuningSettings) -> Objective:
-    """What is maximised."""
-    return Objective.named(settings.metric, settings.beta, float(settings.both_empty))
 
 
 def search_of(settings: TuningSettings, images: pd.DataFrame) -> Search:
@@ -141,36 +123,38 @@ def search_of(settings: TuningSettings, images: pd.DataFrame) -> Search:
 
 
 @dataclass(frozen=True)
-class HeldOutMasks:
-    """What is known of the training images' masks besides their maps; an image's classes are next to each other."""
+class Tuned:
+    """What is found for one set of maps."""
 
-    table: pd.DataFrame
-    """Of ``one_row_a_mask``."""
-    truth: RleTable
-    fold: np.ndarray
-    """int (N,) of the images."""
-    group: np.ndarray
-    """int (N,) of the images."""
-    classes: int
+    of_classes: list[Tuning]
+    worth: Worth
+    """Of all classes together."""
+    untuned: Counts
+    """(N,) of all masks at one half."""
 
-    @classmethod
-    def read(cls, artifacts: Artifacts, classes: Sequence[str]) -> HeldOutMasks:
-        images, folds = read_images(artifacts, "train"), read_folds(artifacts)
-        truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
-        group = np.unique(folds["group"], return_inverse=True)[1]
-        return cls(one_row_a_mask(images, classes), truth, folds["fold"].to_numpy(), group, len(classes))
 
-    def held(self, maps: Any) -> Iterator[Held]:
-        """All masks with their maps, a chunk of maps in memory at a time."""
-        return held_masks(maps, self.table, self.truth)
+def tune_maps(name: str, maps: Any, masks: HeldOutMasks, settings: TuningSettings, console: Console) -> Tuned:
+    """Search the settings of each class, and score them on all; two passes over the maps where components count."""
+    objective, search = settings.objective, search_of(settings, masks.table)
+    counts = threshold_counts(track(masks.held(maps), len(masks), f"tune {name}", console), len(masks), masks.fit)
 
-    def rows(self, maps: Any, counts: Counts, number: int, fit: Fit) -> Rows:
-        """The masks of one class, out of the counts of all."""
+    def tune_class(number: int) -> Tuning:
+        def images() -> Iterator[Held]:
+            of_class = masks.held_of_class(maps, number)
+            return track(of_class, len(masks) // masks.classes, f"tune {name}: holes and components", console)
 
-        def of_class() -> Iterator[Held]:
-            return islice(self.held(maps), number, None, self.classes)
+        mine = slice(number, None, masks.classes)
+        rows = Rows(counts.take(mine), masks.fold[mine], masks.group[mine], images, masks.fit)
+        return tune_masks(rows, objective, search)
 
-        return Rows(counts.take(slice(number, None, self.classes)), self.fold, self.group, of_class, fit)
+    tunings = [tune_class(number) for number in range(masks.classes)]
+    worth = Outcome.of_classes([tuning.outcome for tuning in tunings]).worth(objective)
+    return Tuned(tunings, worth, counts_at(counts, UNTUNED))
+
+
+def same_maps(maps: Any, others: Any, count: int) -> bool:
+    """Whether two sets of maps are the same, byte by byte; read up to the first difference."""
+    return all(np.array_equal(maps[rows], others[rows]) for rows in chunks(count))
 
 
 def worth_record(worth: Worth) -> dict[str, Any]:
@@ -189,44 +173,40 @@ def tuning_record(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def at_half(counts: Counts) -> Counts:
-    """Of counts at all thresholds those at one half."""
-    return counts_at(counts, UNTUNED)
+def open_ensemble(artifacts: Artifacts, masks: HeldOutMasks, stage: str) -> Any:
+    """An experiment's blended out-of-fold maps; raises ``DataError`` if they are missing or of other images."""
+    stored = read_probabilities(artifacts.ensemble_oof, stage)
+    check_ids(stored, masks.ids, artifacts.ensemble_oof)
+    return stored.maps
 
 
-def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMasks) -> dict[str, Any]:
+def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMasks, console: Console) -> dict[str, Any]:
     """This experiment's out-of-fold score against that of the one whose masks it was trained on, mask by mask.
 
     Images that belong together are drawn together by the bootstrap.
     """
-    artifacts = Artifacts.of(settings)
     source, source_artifacts = labelling_experiment(settings)
-    check_same_folds(artifacts, source_artifacts)
-    stored = read_probabilities(source_artifacts.ensemble_oof, f"run of {source.name}")
-    check_ids(stored, masks.table["mask_id"].tolist(), source_artifacts.ensemble_oof)
-    other = at_half(threshold_counts(masks.held(stored.maps), len(masks.table), source.image.fit))
-    objective = objective_of(settings.tuning)
-    groups = np.repeat(masks.group, masks.classes)
-    comparison = compare(objective.metric, counts, other, objective.both_empty, groups=groups)
-    return {"experiment": source.name, **asdict(comparison)}
+    check_same_folds(Artifacts.of(settings), source_artifacts)
+    maps = open_ensemble(source_artifacts, masks, f"run of {source.name}")
+    other = counts_at(threshold_counts(masks.held(maps), len(masks), source.image.fit), UNTUNED)
+    gain = settings.tuning.objective.compare(counts, other, masks.group)
+    console.print(
+        f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.difference:+.4f} "
+        f"(95% interval {gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f}), {gain.better:.0%} of the images better: that is "
+        "what the pseudo-labels are worth"
+    )
+    return {"experiment": source.name, **asdict(gain)}
 
 
-def held_masks(maps: Any, masks: pd.DataFrame, truth: RleTable) -> Iterator[Held]:
-    """Maps with sizes and true masks, a chunk of maps in memory at a time."""
-    heights, widths = masks["height"].tolist(), masks["width"].tolist()
-    for start in range(0, len(masks), CHUNK):
-        for row, prob_hw in enumerate(maps[start : min(start + CHUNK, len(masks))], start):
-            yield Held(prob_hw, heights[row], widths[row], truth[row])
-
-
-def _say(name: str, settings: Experiment, tunings: Sequence[Tuning], worth: Worth, console: Console) -> None:
+def _say(name: str, settings: Experiment, found: Tuned, console: Console) -> None:
+    worth = found.worth
     low, high = worth.cross_fitted_ci95
     console.print(
         f"tune: {name}: {settings.tuning.metric} {worth.at_half:.4f} at threshold 128/255; {worth.cross_fitted:.4f} "
         f"tuned, cross-fitted (95% interval {low:.4f} to {high:.4f}); {worth.tuned:.4f} chosen on the same images\n"
         f"tune: {name}: {worth.verdict}"
     )
-    for of_class, tuning in zip(settings.data.class_names, tunings, strict=True):
+    for of_class, tuning in zip(settings.data.class_names, found.of_classes, strict=True):
         first, last = tuning.plateau.threshold
         console.print(
             f"tune: {' '.join(filter(None, (name, of_class)))}: settings: {tuning.postprocess}; {tuning.plateau.size} "

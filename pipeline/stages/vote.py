@@ -5,7 +5,7 @@ Reads   CSVs of id and RLE with the same ids, and the same classes where they ha
 Writes  one such CSV, in the order and with the column names of the first
 
     python -m pipeline vote a.csv b.csv c.csv -o blend.csv
-    python -m pipeline vote a.csv b.csv c.csv -o blend.csv --learn oof_a.csv,oof_b.csv,oof_c.csv --truth train.csv
+    python -m pipeline vote a.csv b.csv c.csv -o blend.csv --learn a-oof.csv,b-oof.csv,c-oof.csv --truth train.csv
 
 The masks are never decoded to pixels, and need no sizes: all files number their pixels alike.
 """
@@ -22,9 +22,11 @@ import typer
 from rich.console import Console
 
 from pipeline.artifacts import whole_or_absent
-from pipeline.blending.majorities import MOST_MASKS, Ballots, learn_weights
+from pipeline.blending.majorities import MOST_MASKS, Ballots, Learnt, learn_weights
 from pipeline.command import QuietOption, make_console, run_command
 from pipeline.csv_options import (
+    BetaOption,
+    BothEmptyOption,
     ClassColumnOption,
     ColumnsOption,
     FormatOption,
@@ -35,7 +37,7 @@ from pipeline.csv_options import (
     read_masks,
 )
 from pipeline.errors import DataError, some
-from pipeline.metrics import METRICS
+from pipeline.metrics import BETA, Objective
 from pipeline.rle import (
     RleFormat,
     RleTable,
@@ -77,6 +79,8 @@ def vote(
     truth: TruthOption = None,
     folds: FoldsOption = None,
     metric: MetricOption = "dice",
+    both_empty: BothEmptyOption = "1",
+    beta: BetaOption = BETA,
     min_area: Annotated[int, typer.Option(min=0, help="Masks of fewer pixels than this become empty.")] = 0,
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
@@ -91,7 +95,7 @@ def vote(
     \b
     Examples:
       python -m pipeline vote a.csv b.csv c.csv -o blend.csv --weights 0.5,0.3,0.2
-      python -m pipeline vote a.csv b.csv -o blend.csv --learn oof_a.csv,oof_b.csv --truth train.csv
+      python -m pipeline vote a.csv b.csv -o blend.csv --learn a-oof.csv,b-oof.csv --truth train.csv
     """
     console = make_console(quiet)
     if len(files) < 2:
@@ -104,21 +108,22 @@ def vote(
     # Runs are compared in the order in which the files number pixels, whichever it is.
     in_file_order = replace(rle_format, order="F")
     if known and truth:
-        shares = learnt_weights(known, files, truth, folds, in_file_order, columns, class_column, metric, console)
+        objective = Objective.named(metric, beta, float(both_empty))
+        learnt, *on = learn_from_files(known, truth, folds, in_file_order, columns, class_column, objective)
+        _say_learnt(learnt, files, metric, *on, console)
+        shares = learnt.weights.tolist() if learnt.pays else None
     class_of = class_columns(class_column, *files, others=(columns,))
-    tables = [
+    first, *others = (
         read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
         for path, name in zip(files, class_of, strict=True)
-    ]
-    first = tables[0]
-    aligned = [align(table, first.ids, path, files[0]) for table, path in zip(tables, files, strict=True)]
-    voted = votes(aligned, shares)
+    )
+    aligned = [align(table, first.ids, path, files[0]) for table, path in zip(others, files[1:], strict=True)]
+    voted = votes([first, *aligned], shares)
     masks = [voted[row] if pixels >= min_area else voted[row][:0] for row, pixels in enumerate(areas(voted))]
     names = read_column_names(files[0], column_pair(columns, "--columns"), class_of[0])
     with whole_or_absent(output) as path:
         write_csv(path, first.ids, [edges_to_text(mask, None, in_file_order) for mask in masks], names)
-        again = read_csv(path, in_file_order, columns=(names[0], names[-1]), class_column=class_of[0])
-        check_written(again, masks)
+        check_written(read_csv(path, in_file_order, columns=(names[0], names[-1]), class_column=class_of[0]), masks)
     changed = sum(not np.array_equal(mask, first[row]) for row, mask in enumerate(masks))
     empty = sum(mask.size == 0 for mask in masks)
     console.print(
@@ -127,18 +132,16 @@ def vote(
     )
 
 
-def learnt_weights(
+def learn_from_files(
     known: list[Path],
-    files: list[Path],
     truth: Path,
     folds: Path | None,
     fmt: RleFormat,
     columns: str | None,
     class_column: str | None,
-    metric: str,
-    console: Console,
-) -> list[float] | None:
-    """Weights for the files by what others of the same makers are worth; None, equal ones, if they gain nothing.
+    objective: Objective,
+) -> tuple[Learnt, int, str]:
+    """Weights by what files of images with known truth are worth, on how many masks, and what those are parted by.
 
     Raises:
         DataError: the ids of the known files and of the truth differ, or folds are missing.
@@ -150,18 +153,21 @@ def learnt_weights(
         for path, name in zip(known, class_of, strict=True)
     ]
     fold, groups = read_parts(folds, true.ids if true_class is None else [split_class(each)[0] for each in true.ids])
-    learnt = learn_weights(Ballots.count(tables, true), fold, METRICS[metric], groups)
-    gain = learnt.against_equal
     parts = f"the folds of {folds.name}" if folds else f"{fold.max() + 1} random parts"
+    learnt = learn_weights(Ballots.count(tables, true), fold, objective, groups)
+    return learnt, len(true), parts
+
+
+def _say_learnt(learnt: Learnt, files: list[Path], metric: str, count: int, parts: str, console: Console) -> None:
+    gain = learnt.against_equal
     verdict = "they are used" if learnt.pays else "not beyond noise: all files weigh the same"
     shares = ", ".join(f"{path.name} {weight}" for path, weight in zip(files, learnt.weights, strict=True))
     console.print(
-        f"vote: weights learnt on {len(true)} images ({learnt.search}): {shares}\n"
+        f"vote: weights learnt on {count} images ({learnt.search}): {shares}\n"
         f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} chosen on the "
         f"same images, {gain.score:.4f} with equal weights\n"
         f"vote: gain {gain.difference:+.4f} (95% interval {gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f}), {verdict}"
     )
-    return learnt.weights.tolist() if learnt.pays else None
 
 
 def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -27,11 +27,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.artifacts import Artifacts, read_json
 from pipeline.config import Experiment, load_experiment
-from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
+from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.probabilities import read_probabilities
 from pipeline.metrics import METRICS, Counts, compare, interval
-from pipeline.postprocess import threshold_counts
-from pipeline.stages.tune import at_half, held_masks
+from pipeline.postprocess import UNTUNED, threshold_counts
+from pipeline.search import counts_at
 
 PROJECT = Path(__file__).parents[2]
 BASE = "base"
@@ -55,8 +55,8 @@ def run_variant(settings: list[str], experiment: Experiment, base: Experiment, f
         for fold in folds:
             paths = artifacts.fold(model, fold)
             if not paths.weights.exists() and same_training:
-                shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder)
-                shutil.rmtree(paths.oof)
+                maps = shutil.ignore_patterns("*.zarr")
+                shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder, ignore=maps)
             elif not paths.weights.exists():
                 stage("train", settings, "--model", model, "--fold", str(fold))
             if not paths.oof.exists():
@@ -76,21 +76,16 @@ class Result:
 
 def measure(experiment: Experiment, model: str, folds: list[int]) -> Result:
     artifacts = Artifacts.of(experiment)
-    images, classes = read_images(artifacts, "train"), experiment.data.class_names
-    table = read_folds(artifacts)
-    rows = [np.flatnonzero(table["fold"] == fold) for fold in folds]
+    masks = HeldOutMasks.read(artifacts, experiment.image.fit, experiment.data.class_names)
+    of_folds = [masks.of_fold(fold) for fold in folds]
     counts = []
-    for fold, held_out in zip(folds, rows, strict=True):
-        part = images.iloc[held_out]
+    for fold, held_out in zip(folds, of_folds, strict=True):
         maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
-        held = held_masks(
-            maps, one_row_a_mask(part, classes), read_true_masks(artifacts, part["image_id"].tolist(), classes)
-        )
-        counts.append(at_half(threshold_counts(held, len(part) * len(classes), experiment.image.fit)))
+        counts.append(counts_at(threshold_counts(held_out.held(maps), len(held_out), masks.fit), UNTUNED))
     history = pd.concat([pd.read_csv(artifacts.fold(model, fold).history) for fold in folds])
     return Result(
-        Counts(*(np.concatenate([getattr(part, name) for part in counts]) for name in Counts.__annotations__)),
-        np.repeat(table["group"].to_numpy()[np.concatenate(rows)], len(classes)),
+        Counts.stacked(counts),
+        np.concatenate([held_out.group for held_out in of_folds]),
         read_json(artifacts.fold(model, folds[0]).metrics)["parameters"],
         history["images_per_second"].median(),
         history["seconds"].sum() / 60,

@@ -21,10 +21,10 @@ from time import perf_counter, process_time
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from pipeline.metrics import METRICS, Counts, dice
+from pipeline.metrics import METRICS, Counts, Objective, dice
 from pipeline.postprocess import Held, counts_by_threshold, joint_histogram, threshold_counts
 from pipeline.rle import from_edges, to_edges
-from pipeline.search import Objective, Rows, Search, minimum_areas, tune_masks
+from pipeline.search import Rows, Search, minimum_areas, tune_masks
 from pipeline.search.grid import TRIPLET, Grid
 from pipeline.search.plateau import find_plateau
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.blending.majorities import WHOLE_WEIGHTS, Ballots, all_votes, learn_weights, winning_sets
-from pipeline.metrics import METRICS, Counts
+from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.rle import RleTable, pixels_by_set, to_edges, votes
 
 SHAPE = (6, 7)
@@ -79,23 +79,28 @@ def test_of_three_masks_there_are_ten_votes():
     ]
 
 
+@pytest.mark.parametrize("both_empty", [1.0, 0.0, np.nan])
 @pytest.mark.parametrize("metric", ["dice", "global-dice", "tgs-map"])
 @pytest.mark.parametrize("masks", [2, 3, 4])
-def test_no_weights_beat_those_that_are_learnt(masks, metric):
+def test_no_weights_beat_those_that_are_learnt(masks, metric, both_empty):
     predicted, truth = problem(masks, 8, seed=masks, right=np.linspace(0.7, 0.9, masks))
-    learnt = learn_weights(ballots_of(predicted, truth), np.arange(8) % 2, METRICS[metric])
+    truth[:3] = 0
+    for number, each in enumerate(predicted):
+        each[: 1 + number] = 0
+    objective = Objective(METRICS[metric], both_empty)
+    learnt = learn_weights(ballots_of(predicted, truth), np.arange(8) % 2, objective)
     grid = [weights for weights in product(range(6), repeat=masks) if any(weights)]
-    best = max(float(METRICS[metric](counts_of_pixels(predicted, truth, weights))) for weights in grid)
+    best = max(float(objective(counts_of_pixels(predicted, truth, weights))) for weights in grid)
     assert learnt.optimistic == pytest.approx(best, abs=1e-12)
     assert learnt.search == "exact"
-    own = float(METRICS[metric](counts_of_pixels(predicted, truth, learnt.weights)))
+    own = float(objective(counts_of_pixels(predicted, truth, learnt.weights)))
     assert learnt.optimistic == pytest.approx(own, abs=1e-12)
 
 
 def test_the_cross_fitted_score_is_that_of_weights_chosen_elsewhere():
     predicted, truth = problem(3, 9, seed=5, right=[0.7, 0.75, 0.8])
     fold = np.arange(9) % 3
-    learnt = learn_weights(ballots_of(predicted, truth), fold, METRICS["dice"])
+    learnt = learn_weights(ballots_of(predicted, truth), fold, Objective(METRICS["dice"]))
     votes_by_weight = [counts_of_pixels(predicted, truth, weights) for weights in all_votes(3).T]
     scores = np.array([[METRICS["dice"].formula(counts, 1.0)] for counts in votes_by_weight])[:, 0]
     honest = [scores[scores[:, fold != k].mean(axis=1).argmax()][fold == k] for k in range(3)]
@@ -104,10 +109,11 @@ def test_the_cross_fitted_score_is_that_of_weights_chosen_elsewhere():
 
 
 def test_the_best_of_unequal_masks_outvotes_the_others_and_noise_does_not_pay():
-    unequal = learn_weights(ballots_of(*problem(3, 60, 1, right=[0.97, 0.6, 0.6])), np.arange(60) % 5, METRICS["dice"])
+    dice = Objective(METRICS["dice"])
+    unequal = learn_weights(ballots_of(*problem(3, 60, 1, right=[0.97, 0.6, 0.6])), np.arange(60) % 5, dice)
     assert unequal.weights.tolist() == [1, 0, 0]
     assert unequal.pays
-    alike = learn_weights(ballots_of(*problem(3, 60, 2)), np.arange(60) % 5, METRICS["dice"])
+    alike = learn_weights(ballots_of(*problem(3, 60, 2)), np.arange(60) % 5, dice)
     assert not alike.pays
     assert alike.cross_fitted <= alike.optimistic
 
@@ -115,7 +121,7 @@ def test_the_best_of_unequal_masks_outvotes_the_others_and_noise_does_not_pay():
 def test_many_masks_are_selected_greedily_and_never_end_below_equal_weights():
     predicted, truth = problem(7, 20, seed=3, right=[0.95, *[0.55] * 6])
     ballots = ballots_of(predicted, truth)
-    learnt = learn_weights(ballots, np.arange(20) % 4, METRICS["dice"])
+    learnt = learn_weights(ballots, np.arange(20) % 4, Objective(METRICS["dice"]))
     assert learnt.search == "greedy"
     assert learnt.weights[0] > learnt.weights[1:].max()
     assert learnt.optimistic >= float(METRICS["dice"](ballots.outcome(np.ones(7, np.int64))))

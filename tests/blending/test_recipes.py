@@ -4,10 +4,10 @@ import pytest
 from pipeline.blending.recipes import Chooser, HeldOut, best_threshold, score_recipe
 from pipeline.blending.spaces import SPACES
 from pipeline.blending.weights import gather
-from pipeline.metrics import METRICS, Counts, compare
+from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import HALF
 
-DICE = METRICS["dice"]
+DICE = Objective(METRICS["dice"])
 SIDES = (10, 8)
 
 
@@ -35,7 +35,7 @@ def counts_at_all_thresholds(maps, truth):
 
 
 def scored(held_out, truth, recipe):
-    blended = held_out.blended(recipe, slice(0, len(truth)))
+    blended = held_out.blended(recipe)[0 : len(truth)]
     return score_recipe(counts_at_all_thresholds(blended, truth), held_out.fold, DICE)
 
 
@@ -43,7 +43,7 @@ def test_each_image_is_blended_by_its_own_folds_recipe():
     maps, truth = maps_of([30, 60], 12, seed=0)
     fold = np.arange(12) % 3
     recipe = chooser_of(maps, truth, fold).searched(SPACES, None)[0]
-    whole = HeldOut(maps, fold).blended(recipe, slice(2, 9))
+    whole = HeldOut(maps, fold).blended(recipe)[2:9]
     for row in range(2, 9):
         alone = recipe.blends[fold[row]]([[maps[model, row]] for model in range(2)])
         assert np.array_equal(whole[row - 2], alone)
@@ -86,7 +86,7 @@ def test_on_equally_good_models_the_search_gains_nothing_that_lasts():
         nested, usable = chooser.searched(SPACES, None)
         searched, optimistic = scored(held_out, truth, nested), scored(held_out, truth, usable.for_test())
         assert searched.cross_fitted < optimistic.tuned
-        assert compare(DICE, searched.counts, plain.counts).ci95[0] <= 0
+        assert DICE.compare(searched.counts, plain.counts).ci95[0] <= 0
         found.append(optimistic.tuned - plain.tuned)
         lasting.append(searched.cross_fitted - plain.cross_fitted)
     assert min(found) >= 0
@@ -102,7 +102,7 @@ def test_a_model_that_only_disturbs_is_voted_out_beyond_noise():
     nested, _ = chooser.searched(("probability",), None)
     searched = scored(held_out, truth, nested)
     assert all(blend.weights[0] > 0.8 for blend in nested.blends)
-    assert compare(DICE, searched.counts, plain.counts).ci95[0] > 0
+    assert DICE.compare(searched.counts, plain.counts).ci95[0] > 0
 
 
 def test_without_a_model_the_others_are_as_if_alone():
@@ -131,3 +131,14 @@ def test_thresholds_are_cross_fitted():
 def test_of_equally_good_thresholds_the_one_next_to_one_half_is_taken():
     assert best_threshold(np.zeros(256)) == HALF
     assert best_threshold(np.where(np.isin(np.arange(256), [40, 150, 240]), 1.0, 0.5)) == 150
+
+
+@pytest.mark.parametrize(("both_empty", "expected"), [(1.0, (0.75 + 1) / 2), (0.0, 0.5), (np.nan, 0.75)])
+def test_images_without_anything_count_as_they_are_told_to(both_empty, expected):
+    """From 150 on masks lose two fifths, and images without one stay empty; below, all have masks, whole ones."""
+    above = np.arange(256) >= 150
+    predicted = np.stack([np.where(above, 30, 50), np.where(above, 0, 20)] * 4)
+    true = np.array([[50], [0]] * 4)
+    counts = Counts(np.minimum(predicted, true), predicted, true)
+    score = score_recipe(counts, np.repeat([0, 1], 4), Objective(METRICS["dice"], both_empty))
+    assert (score.tuned, score.cross_fitted) == (pytest.approx(expected), pytest.approx(expected))

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from pipeline.blending.spaces import SPACES, Blend, make_scale, normalised
 from pipeline.blending.weights import Sample, blended_counts, gather, greedy_selection, nelder_mead, search_weights
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, Objective
 from pipeline.postprocess import HALF
 
-DICE = METRICS["dice"]
+DICE = Objective(METRICS["dice"])
 
 
 def images_of(models, count=4, seed=0, noise=60, sides=(12, 10)):
@@ -138,3 +138,18 @@ def test_nelder_mead_does_not_depend_on_the_models_order():
         for each in (sample, turned)
     ]
     assert found[1] == pytest.approx(found[0][order], abs=0.02)
+
+
+@pytest.mark.parametrize(("both_empty", "expected"), [(1.0, (0.75 + 1) / 2), (0.0, 0.5), (np.nan, 0.75)])
+@pytest.mark.parametrize("search", ["nelder-mead", "greedy"])
+def test_images_without_anything_count_as_they_are_told_to(search, both_empty, expected):
+    """One model finds masks wholly and sees some where there are none; the other, silent there, finds three fifths."""
+    covered = np.repeat(np.array([255, 0], np.uint8), [50, 50])
+    rash, careful = np.where(covered, 200, 10), np.where(np.arange(100) < 30, 200, 10)
+    ghost = np.where(np.arange(100) < 20, 200, 10)
+    with_mask, without = np.column_stack([rash, careful]), np.column_stack([ghost, np.full(100, 10)])
+    images = [(with_mask.astype(np.uint8), covered), (without.astype(np.uint8), np.zeros(100, np.uint8))] * 2
+    sample = gather(images)
+    objective = Objective(METRICS["dice"], both_empty)
+    found = search_weights(sample, np.arange(4), make_scale("probability", sample.histograms()), objective, search)
+    assert found.score == pytest.approx(expected)

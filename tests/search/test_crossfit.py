@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import METRICS, Counts
+from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import UNTUNED, Held, Postprocess, final_edges, threshold_counts
 from pipeline.rle import area, intersection, to_edges
-from pipeline.search import Objective, Rows, Search, rule_grid, tune_masks
+from pipeline.search import Rows, Search, rule_grid, tune_masks
 
 DICE = Objective(METRICS["dice"])
 THRESHOLDS = Search(areas=(0,), family="threshold", choose="best")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.metrics import METRICS, Counts
+from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import HALF, Postprocess
-from pipeline.search import Objective, minimum_areas
+from pipeline.search import minimum_areas
 from pipeline.search.grid import FAMILIES, FIXED_POINT, Grid, counts_at
 
 ALL = frozenset()

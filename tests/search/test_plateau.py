@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.metrics import METRICS, Counts
+from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import Postprocess
-from pipeline.search import FAMILIES, Objective
+from pipeline.search import FAMILIES
 from pipeline.search.grid import Grid
-from pipeline.search.objective import Z95
+from pipeline.search.noise import Z95
 from pipeline.search.plateau import find_plateau
 
 ALL = frozenset()

@@ -23,7 +23,7 @@ class Planted:
         self.experiment, self.artifacts, self.noise = experiment, artifacts, noise
         self.folds = read_folds(artifacts)
         self.test_ids = read_images(artifacts, "test")["image_id"].tolist()
-        masks = np.array(open_small(artifacts.cache / "train_masks.npy")[..., 0], np.float64)
+        masks = self.masks = np.array(open_small(artifacts.cache / "train_masks.npy")[..., 0], np.float64)
         rng = np.random.default_rng(0)
         for model, level in noise.items():
             errors = rng.normal(0, level, masks.shape)
@@ -47,11 +47,12 @@ class Planted:
 
 @pytest.fixture
 def plant(tmp_path, write_experiment, command_line):
-    """``plant(a=40, b=40)``: models of those names and errors."""
+    """``plant(a=40, b=40)``: models of those names and errors; ``empty`` is the share of images without a mask."""
 
-    def make(**noise):
+    def make(empty=0.05, **noise):
         network = {"architecture": "Unet", "encoder": "resnet18"}
-        experiment = write_experiment(tmp_path, data=DATA, models=dict.fromkeys(noise, network))
+        data = {**DATA, "empty": empty}
+        experiment = write_experiment(tmp_path, data=data, models=dict.fromkeys(noise, network))
         for stage in ("prepare", "split"):
             assert command_line(stage, "-e", experiment)[0] == 0
         return Planted(experiment, Artifacts(tmp_path, "tiny"), noise)
@@ -64,7 +65,8 @@ def test_one_models_maps_stay_and_its_folds_are_averaged(plant, command_line):
     status, out, err = command_line("ensemble", "-e", planted.experiment)
     assert (status, err) == (0, "")
     assert out.startswith("ensemble: a 1.000, averaged as probability; ")
-    assert planted.about == {"weights": {"a": 1.0}, "space": "probability"}
+    assert planted.about.items() >= {"weights": {"a": 1.0}, "space": "probability"}.items()
+    assert planted.about.keys() == {"weights", "space", "made_by"}
     blended = zarr.open_array(planted.artifacts.ensemble_oof)[:]
     for fold in range(2):
         assert np.array_equal(blended[planted.folds["fold"] == fold], planted.maps("a", fold, "oof"))
@@ -95,16 +97,31 @@ def test_a_model_that_disturbs_loses_its_weight_and_the_tables_say_so(plant, com
         assert text in out
 
 
-def test_scores_are_those_that_tune_finds_on_the_written_maps(plant, command_line):
+@pytest.mark.parametrize("both_empty", ["1", "0", "nan"])
+def test_scores_are_those_that_tune_finds_on_the_written_maps(plant, command_line, both_empty):
     planted = plant(a=60, b=60)
-    assert command_line("ensemble", "-e", planted.experiment)[0] == 0
+    rule = ("--set", f"tuning.both_empty={both_empty}")
+    assert command_line("ensemble", "-e", planted.experiment, *rule)[0] == 0
     plain = planted.about["choice"]["plain"]
     assert planted.about["kept"] == "plain"
     options = ("tuning.search=threshold", "tuning.components=false", "tuning.choose=best")
-    assert command_line("tune", "-e", planted.experiment, *(w for o in options for w in ("--set", o)))[0] == 0
+    assert command_line("tune", "-e", planted.experiment, *rule, *(w for o in options for w in ("--set", o)))[0] == 0
     tuned = json.loads(planted.artifacts.tuning.read_text())["sets"]["ensemble"]
     assert plain["cross_fitted"] == pytest.approx(tuned["cross_fitted"], abs=1e-9)
     assert plain["optimistic"] == pytest.approx(tuned["tuned"], abs=1e-9)
+
+
+def test_images_without_anything_count_as_they_are_told_to(plant, command_line):
+    """Three fifths of the images have no mask, and the models see none: the scores are told apart by these alone."""
+    planted = plant(empty=0.6, a=5, b=5)
+    empty = (planted.masks.reshape(len(planted.masks), -1).max(axis=1) == 0).mean()
+    scores = {}
+    for both_empty in ("1", "0", "nan"):
+        assert command_line("ensemble", "-e", planted.experiment, "--set", f"tuning.both_empty={both_empty}")[0] == 0
+        scores[both_empty] = planted.about["choice"]["plain"]["optimistic"]
+    of_the_others = scores["nan"]
+    assert scores["1"] == pytest.approx(empty + (1 - empty) * of_the_others, abs=1e-6)
+    assert scores["0"] == pytest.approx((1 - empty) * of_the_others, abs=1e-6)
 
 
 def test_equal_models_keep_equal_weights_and_probabilities(plant, command_line):

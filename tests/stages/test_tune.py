@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.artifacts import Artifacts
 from pipeline.config import UNNAMED
@@ -14,6 +15,8 @@ from pipeline.geometry import shrink
 from pipeline.metrics import METRICS, Counts
 from pipeline.postprocess import UNTUNED, Postprocess, final_edges
 from pipeline.rle import area, from_edges, intersection
+from pipeline.search import tune_masks
+from pipeline.stages import tune
 
 SIZE = (64, 64)
 DATA = {"source": "generated", "people": 8, "photos": 3, "test_people": 2, "heights": [64, 90], "widths": [64, 90]}
@@ -55,8 +58,6 @@ def of_only_class(tuning, name):
 
 def recount(tmp_path, metric, postprocess_of_fold):
     """The score of the masks that ``submit`` would make of the out-of-fold maps."""
-    import zarr
-
     artifacts = Artifacts(tmp_path, "tiny")
     images, fold = read_images(artifacts, "train"), read_folds(artifacts)["fold"]
     truth = read_true_masks(artifacts, images["image_id"].tolist(), [UNNAMED])
@@ -137,3 +138,40 @@ def test_wrong_settings_are_named(tiny, command_line, override, message):
     assert status == 1
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def counted(monkeypatch):
+    """Remembers what is searched."""
+    searched = []
+    monkeypatch.setattr(tune, "tune_masks", lambda rows, *rest: searched.append(rows) or tune_masks(rows, *rest))
+    return searched
+
+
+def test_maps_that_are_the_same_are_searched_once(tiny, tmp_path, command_line, monkeypatch):
+    searched = counted(monkeypatch)
+    out = command_line("tune", "-e", tiny)[1]
+    assert len(searched) == 1
+    sets = tuning_of(tmp_path)["sets"]
+    assert sets["unet"] == sets["ensemble"]
+    lines = [line for line in out.splitlines() if line.startswith("tune: ")]
+    assert [line.replace("unet", "ensemble") for line in lines[:3]] == lines[3:]
+
+
+def test_maps_that_differ_in_a_single_byte_are_searched_each_for_itself(tiny, tmp_path, command_line, monkeypatch):
+    artifacts = Artifacts(tmp_path, "tiny")
+    maps = zarr.open_array(artifacts.ensemble_oof, mode="r+")
+    last = maps[-1]
+    last[0, 0] ^= 1
+    maps[-1] = last
+    searched = counted(monkeypatch)
+    assert command_line("tune", "-e", tiny)[0] == 0
+    assert len(searched) == 2
+
+
+def test_every_pass_has_a_bar_on_a_terminal(tiny, command_line, monkeypatch):
+    assert "holes and components" not in command_line("tune", "-e", tiny)[1]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    bars = command_line("tune", "-e", tiny)[1]
+    assert "tune unet: holes and components" in bars
+    images = len(read_folds(Artifacts(tiny.parent, "tiny")))
+    assert f"{images}/{images}" in bars

@@ -170,6 +170,23 @@ def test_learning_takes_folds_and_checks_ids(command_line, masks, write, known, 
     assert "11 of the 12 ids of truth.csv are missing" in command_line("vote", *files, *learn)[2]
 
 
+def test_images_without_anything_weigh_as_they_are_told_to(command_line, masks, write, known, tmp_path):
+    """One maker is right about where nothing is, the other about what there is."""
+    files = [write(number, each) for number, each in enumerate(masks[:2])]
+    write_file = known[2]
+    whole, nothing = np.ones((9, 8), np.uint8), np.zeros((9, 8), np.uint8)
+    half = np.repeat([[1, 0]], 4, axis=1).astype(np.uint8) * whole
+    ids = [f"k{number}" for number in range(12)]
+    truth = write_file("truth.csv", {each: nothing if n % 4 else whole for n, each in enumerate(ids)})
+    careful = write_file("careful.csv", {each: nothing if n % 4 else half for n, each in enumerate(ids)})
+    rash = write_file("rash.csv", dict.fromkeys(ids, whole))
+    learn = ("-o", tmp_path / "out.csv", "--learn", f"{careful},{rash}", "--truth", truth)
+    told = {rule: command_line("vote", *files, *learn, "--both-empty", rule)[1] for rule in ("1", "0", "nan")}
+    assert "0.csv 1, 1.csv 1\nvote: dice 0.9167 cross-fitted" in told["1"]  # of two equal ones only what both say
+    assert "0.csv 0, 1.csv 1\nvote: dice 0.2500 cross-fitted" in told["0"]
+    assert "0.csv 1, 1.csv 1\nvote: dice 0.6667 cross-fitted" in told["nan"]
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics import METRICS, Counts, compare
-from pipeline.search import Objective
-from pipeline.search.objective import paired_difference
+from pipeline.metrics import METRICS, Counts, Objective, compare
+from pipeline.search.noise import paired_difference
 
 
 def draw(true, rng, quality):
