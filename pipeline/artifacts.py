@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError
+from pipeline.members import AS_IT_IS, member_name, split_member
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment  # with pydantic and yaml, which commands on CSV files do without
@@ -32,6 +33,8 @@ class FoldArtifacts:
     """Paths of one trained fold."""
 
     folder: Path
+    view: str = AS_IT_IS
+    """Whose maps ``oof`` and ``test`` are."""
 
     @property
     def weights(self) -> Path:
@@ -52,11 +55,11 @@ class FoldArtifacts:
 
     @property
     def oof(self) -> Path:
-        return self.folder / "oof.zarr"
+        return self.folder / f"{member_name('oof', self.view)}.zarr"
 
     @property
     def test(self) -> Path:
-        return self.folder / "test.zarr"
+        return self.folder / f"{member_name('test', self.view)}.zarr"
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,10 @@ class Artifacts:
         """Masks of test images that join the training of that fold."""
         return self.folder / "pseudo" / f"fold{fold}.csv"
 
-    def fold(self, model: str, fold: int) -> FoldArtifacts:
-        return FoldArtifacts(self.folder / model / f"fold{fold}")
+    def fold(self, member: str, fold: int | str) -> FoldArtifacts:
+        """Those of a model, or of one of its views by the name that the ensemble knows it by."""
+        model, view = split_member(member)
+        return FoldArtifacts(self.folder / model / f"fold{fold}", view)
 
     @property
     def ensemble_weights(self) -> Path:
@@ -143,6 +148,11 @@ class Artifacts:
     def submission_record(self) -> Path:
         """Provenance of the submission."""
         return self.submission.with_suffix(".json")
+
+    @property
+    def oof_masks(self) -> Path:
+        """Like the submission, of the training images."""
+        return self.workspace / "submissions" / f"{self.name}-oof.csv"
 
     def log(self, job: str) -> Path:
         """What a stage has printed, where ``run`` started it."""

@@ -12,6 +12,7 @@ A file may hold ``presets``, each a name and settings that are laid over the fil
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from pipeline import PROJECT
 from pipeline.errors import DataError
-from pipeline.geometry import Tiling
+from pipeline.geometry import Tiling, scaled_size
+from pipeline.members import AS_IT_IS, member_name, view_names
 from pipeline.metrics import BETA, METRICS, Objective
 from pipeline.rle import RleError, get_format
 
@@ -417,11 +419,12 @@ class PseudoSettings(Settings):
 
 
 class EnsembleSettings(Settings):
-    """How the models are blended."""
+    """How the models, or their views, are blended."""
 
-    weights: Literal["auto", "equal"] | dict[Name, Annotated[float, Field(ge=0)]] = "auto"
+    weights: Literal["auto", "equal"] | dict[str, Annotated[float, Field(ge=0)]] = "auto"
     """``auto``: searched on the out-of-fold maps, and kept if their cross-fitted score beats that of equal weights
-    beyond noise; ``equal``; or each model's share, such as ``{unet: 2, fpn: 1}``."""
+    beyond noise; ``equal``; or each model's share, such as ``{unet: 2, fpn: 1}``. With ``prediction.views: separate``
+    each view of a model has its own, such as ``{unet: 2, unet@mirrored: 1}``."""
     space: Literal["auto", "probability", "logit", "rank"] = "auto"
     """Averages what: probabilities, their logits, or their ranks among a model's out-of-fold pixels. ``auto``: chosen
     together with the weights, and kept under the same condition; else probabilities."""
@@ -440,9 +443,17 @@ class PredictionSettings(Settings):
     """What computes the network: PyTorch, or on CPUs OpenVINO or ONNX Runtime; ``auto``: what is fastest of those that
     agree with PyTorch."""
     flip: bool = True
-    """Average with the prediction for the mirrored image."""
+    """Predict the mirrored image, too."""
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((1.0,), min_length=1)
-    """Average over copies of the image of these sizes, multiples of ``image.size`` (rounded to multiples of 32)."""
+    """Predict copies of the image of these sizes, multiples of ``image.size`` (rounded to multiples of 32)."""
+    views: Literal["averaged", "separate"] = "averaged"
+    """What becomes of these views of an image: their mean is stored, or each of them, so that `ensemble` weighs them
+    as it weighs models. Storing them takes as many times the space."""
+
+    @property
+    def stored_views(self) -> tuple[str, ...]:
+        """Names of the views whose maps are stored; their mean goes by the name of the image as it is."""
+        return (AS_IT_IS,) if self.views == "averaged" else view_names(self.scales, self.flip)
 
 
 class TuningSettings(Settings):
@@ -524,6 +535,22 @@ class Experiment(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _views_differ(self) -> Experiment:
+        scales = self.prediction.scales
+        sizes = [scaled_size(self.image.size, scale) for scale in scales]
+        if self.prediction.views == "separate" and len(set(sizes)) < len(sizes):
+            raise ValueError(
+                f"prediction.views is 'separate', and of prediction.scales {list(scales)} two are the same size "
+                f"for image.size {list(self.image.size)}: {', '.join(f'{h} x {w}' for h, w in sizes)}"
+            )
+        return self
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What the ensemble blends, by name."""
+        return _members(self.models, self.prediction)
+
     @field_validator("models")
     @classmethod
     def _no_reserved_name(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
@@ -534,11 +561,17 @@ class Experiment(Settings):
 
     @field_validator("ensemble")
     @classmethod
-    def _weights_of_all_models(cls, ensemble: EnsembleSettings, others: ValidationInfo) -> EnsembleSettings:
-        weights, models = ensemble.weights, others.data.get("models")
-        if isinstance(weights, dict) and models and (set(weights) != set(models) or not any(weights.values())):
-            raise ValueError(f"weights need a number for each of {', '.join(models)}, not all 0")
+    def _weights_of_all_members(cls, ensemble: EnsembleSettings, others: ValidationInfo) -> EnsembleSettings:
+        weights, known = ensemble.weights, others.data
+        if isinstance(weights, dict) and {"models", "prediction"} <= set(known):
+            members = _members(known["models"], known["prediction"])
+            if set(weights) != set(members) or not any(weights.values()):
+                raise ValueError(f"weights need a number for each of {', '.join(members)}, not all 0")
         return ensemble
+
+
+def _members(models: Iterable[str], prediction: PredictionSettings) -> tuple[str, ...]:
+    return tuple(member_name(model, view) for model in models for view in prediction.stored_views)
 
 
 def load_experiment(file: Path, overrides: list[str] | None = None) -> Experiment:

@@ -92,6 +92,14 @@ def resample(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width times ``scale``, in multiples of 32, which encoders halve five times; at least 32.
+
+    A scale of 1 changes nothing.
+    """
+    return tuple(size) if scale == 1 else tuple(max(32, 32 * round(scale * side / 32)) for side in size)
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Tiles of one size that cover a picture."""

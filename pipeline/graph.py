@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.artifacts import Artifacts
 from pipeline.command import PARENT
 from pipeline.config import Experiment
+from pipeline.members import member_name
 from pipeline.records import record_of
 
 
@@ -39,6 +40,11 @@ class Graph:
     @property
     def folds(self) -> range:
         return range(self.settings.folds.count)
+
+    def maps(self, kind: str) -> list[Path]:
+        """Records of a fold's maps, "oof" or "test", of all views that are stored; Snakemake fills in the braces."""
+        members = [member_name("{model}", view) for view in self.settings.prediction.stored_views]
+        return [record_of(getattr(self.artifacts.fold(member, "{fold}"), kind)) for member in members]
 
     @property
     def labels(self) -> Path:

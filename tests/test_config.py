@@ -216,3 +216,31 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, problem):
     assert message.startswith(f"{file}: ")
     assert problem in message
     assert "\n" not in message
+
+
+def test_members_are_the_models_or_each_of_their_views(tiny):
+    views = ["prediction.views=separate", "prediction.scales=[0.875, 1.0]"]
+    second = "models.fpn={architecture: FPN, encoder: resnet18}"
+    assert load_experiment(tiny, [second]).members == ("unet", "fpn")
+    sizes = ("@0.875", "@0.875-mirrored", "", "@mirrored")
+    large = ["image.size=[256, 256]", *views]
+    assert load_experiment(tiny, [second, *large]).members == tuple(f"{m}{v}" for m in ("unet", "fpn") for v in sizes)
+    assert load_experiment(tiny, [*large, "prediction.flip=false"]).members == ("unet@0.875", "unet")
+
+
+def test_views_of_one_size_are_no_members_of_their_own(tiny):
+    options = ("image.size=[64, 64]", "prediction.scales=[1.0, 1.1]")
+    assert load_experiment(tiny, list(options)).members == ("unet",)
+    message = message_of(tiny, *options, "prediction.views=separate")
+    assert "of prediction.scales [1.0, 1.1] two are the same size" in message
+    assert "64 x 64, 64 x 64" in message
+
+
+def test_weights_are_of_the_members(tiny):
+    views = ("image.size=[256, 256]", "prediction.views=separate")
+    weights = load_experiment(tiny, [*views, "ensemble.weights={unet: 2, unet@mirrored: 1}"]).ensemble.weights
+    assert weights == {"unet": 2, "unet@mirrored": 1}
+    message = message_of(tiny, *views, "ensemble.weights={unet: 1}")
+    assert "weights need a number for each of unet, unet@mirrored, not all 0" in message
+    message = message_of(tiny, "ensemble.weights={unet: 2, unet@mirrored: 1}")
+    assert "weights need a number for each of unet, not all 0" in message

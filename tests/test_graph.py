@@ -27,3 +27,15 @@ def test_a_gpu_takes_its_part_of_the_cores(tmp_path, write_experiment):
     assert jobs.cores_of("first", 3) == 4
     assert jobs.gpus_of("first") == 2
     assert graph(tmp_path, write_experiment, 5, cores=16, devices=2).gpus_of("first") == 0
+
+
+def test_every_stored_view_has_a_record_of_its_own(tmp_path, write_experiment):
+    def names(**prediction):
+        path = write_experiment(tmp_path, models=MODELS, prediction=prediction)
+        jobs = Graph(load_experiment(path), cores=2)
+        return [record.relative_to(jobs.artifacts.folder).as_posix() for record in jobs.maps("oof")]
+
+    folder = "{model}/fold{fold}"
+    assert names(scales=[1.0, 0.5]) == [f"{folder}/oof.zarr.json"]
+    views = ("oof", "oof@mirrored", "oof@0.5", "oof@0.5-mirrored")
+    assert names(scales=[1.0, 0.5], views="separate") == [f"{folder}/{view}.zarr.json" for view in views]

@@ -1,4 +1,4 @@
-"""Out-of-fold maps of one model, read in the order of the training images' masks whatever fold they are in."""
+"""Out-of-fold maps of one model or view, read in the order of the training images' masks whatever fold they are in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.data.cache import read_folds
 from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import Probabilities, read_probabilities
 from pipeline.errors import DataError, some
+from pipeline.members import split_member
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class OutOfFold:
         return out
 
 
-def read_out_of_fold(artifacts: Artifacts, model: str, folds: int, classes: Sequence[str]) -> OutOfFold:
-    """Open a model's out-of-fold maps.
+def read_out_of_fold(artifacts: Artifacts, member: str, folds: int, classes: Sequence[str]) -> OutOfFold:
+    """Open the out-of-fold maps of a model, or of one of its views.
 
     Raises:
         DataError: a fold is missing, was predicted for other images than ``folds.csv`` has in it, or has maps of
@@ -52,20 +53,25 @@ def read_out_of_fold(artifacts: Artifacts, model: str, folds: int, classes: Sequ
     for number in range(folds):
         rows = np.flatnonzero(fold == number)
         position[rows] = np.arange(len(rows))
-        path = artifacts.fold(model, number).oof
-        stored = read_probabilities(path, f"predict --model {model} --fold {number}")
+        path = artifacts.fold(member, number).oof
+        stored = read_probabilities(path, predict_command(member, number))
         check_ids(stored, ids[rows].tolist(), path)
         maps.append(stored.maps)
-        check_size(stored.maps, path, maps[0], artifacts.fold(model, 0).oof)
+        check_size(stored.maps, path, maps[0], artifacts.fold(member, 0).oof)
     return OutOfFold(fold, position, maps)
 
 
-def open_test_maps(artifacts: Artifacts, model: str, fold: int, ids: list[str]) -> zarr.Array:
+def open_test_maps(artifacts: Artifacts, member: str, fold: int, ids: list[str]) -> zarr.Array:
     """Open one fold's maps of the test masks with these ids; raises ``DataError`` if they are missing or others."""
-    path = artifacts.fold(model, fold).test
-    stored = read_probabilities(path, f"predict --model {model} --fold {fold}")
+    path = artifacts.fold(member, fold).test
+    stored = read_probabilities(path, predict_command(member, fold))
     check_ids(stored, ids, path)
     return stored.maps
+
+
+def predict_command(member: str, fold: int) -> str:
+    """What writes a member's maps of a fold."""
+    return f"predict --model {split_member(member)[0]} --fold {fold}"
 
 
 def check_size(maps: zarr.Array, path: Path, reference: zarr.Array, reference_path: Path) -> None:

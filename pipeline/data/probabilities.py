@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,35 @@ def write_probabilities(
         record: written beside them; None: no record.
         about: what else the record's file is to have.
     """
-    writing: AbstractContextManager[Path] = whole_or_absent(path) if record is None else recorded(path, record, **about)
-    with writing as new:
-        shape = (len(image_ids), *size)
-        maps = zarr.create_array(new, shape=shape, chunks=(CHUNK, *size), dtype="uint8", fill_value=0)
-        maps.attrs["image_ids"] = image_ids
+    write_several([path], image_ids, size, (batch[None] for batch in batches), record, **about)
+
+
+def write_several(
+    paths: Sequence[Path],
+    image_ids: list[str],
+    size: tuple[int, int],
+    batches: Iterable[np.ndarray],
+    record: Record | None = None,
+    **about: Any,
+) -> None:
+    """``write_probabilities`` of several maps of each image, each to an array of its own.
+
+    Args:
+        paths: V Zarr folders.
+        batches: uint8 (V, B, H, W).
+    """
+    with ExitStack() as stack:
+        shape, layout = (len(image_ids), *size), {"chunks": (CHUNK, *size), "dtype": "uint8", "fill_value": 0}
+        writing = [whole_or_absent(path) if record is None else recorded(path, record, **about) for path in paths]
+        new = [stack.enter_context(each) for each in writing]
+        arrays = [zarr.create_array(folder, shape=shape, **layout) for folder in new]
+        for array in arrays:
+            array.attrs["image_ids"] = image_ids
         start = 0
         for batch in batches:
-            maps[start : start + len(batch)] = batch
-            start += len(batch)
+            for array, maps in zip(arrays, batch, strict=True):
+                array[start : start + len(maps)] = maps
+            start += batch.shape[1]
         if start != len(image_ids):
             raise ValueError(f"{start} maps for {len(image_ids)} images")
 

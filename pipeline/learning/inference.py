@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.config import EngineName
+from pipeline.config import EngineName, Experiment
+from pipeline.data.classes import mirrored
 from pipeline.data.dataset import HeldOutImages, as_tensor, quiet_worker
 from pipeline.data.probabilities import as_bytes
-from pipeline.geometry import Tiling
+from pipeline.geometry import Tiling, scaled_size
 from pipeline.learning.engines import Compute, Engine, choose_engine
 from pipeline.learning.hardware import best_device, choose_precision, choose_workers
-from pipeline.learning.sizes import resize, scaled_size
+from pipeline.learning.sizes import resize
 
 SAMPLE = 8  # images on which engines are compared
 
 
 @dataclass(frozen=True)
 class Views:
-    """Changed copies of an image, whose predictions are changed back and averaged (test-time augmentation)."""
+    """Changed copies of an image, whose predictions are changed back (test-time augmentation)."""
 
     scales: tuple[float, ...]
     """Sizes of the copies, as multiples of the stored one."""
@@ -32,6 +33,16 @@ class Views:
     """For each of the C classes the one that it is in a mirrored image."""
     tiling: Tiling
     """Into what an image is cut; copies of all sizes are whole where the stored size is a single tile."""
+    separate: bool = False
+    """Each view's predictions apart, in the order of ``view_names``, in place of their mean."""
+
+    @classmethod
+    def of(cls, settings: Experiment) -> Views:
+        """Those of an experiment."""
+        options = settings.prediction
+        separate = options.views == "separate"
+        sides = mirrored(settings.data.class_names)
+        return cls(options.scales, options.flip, sides, settings.image.tiling, separate)
 
     def tilings(self, size: tuple[int, int]) -> dict[tuple[int, int], Tiling]:
         """The sizes of the copies of an image of that size, and into what those are cut."""
@@ -107,21 +118,28 @@ def predict_batches(
         images: uint8 (M, H, W, 3), a memory map.
         rows: int (N,), rows of ``images``.
         batch_size: images in memory at a time.
-        views: whose predictions are averaged.
+        views: of each image.
 
     Yields:
-        uint8 (B * C, H, W), 255 = 1.0; an image's masks are next to each other.
+        uint8 (V, B * C, H, W), 255 = 1.0; an image's masks are next to each other, and V is 1 for the mean of views.
     """
     device = best_device()
     workers = choose_workers("auto", device)
     loader = DataLoader(HeldOutImages(images, None, rows), batch_size, num_workers=workers, worker_init_fn=quiet_worker)
     for batch in loader:
-        probabilities = predict_views(engines, batch.to(device, non_blocking=True), views)
-        yield as_bytes(probabilities.flatten(0, 1).cpu().numpy())
+        yield predict_bytes(engines, batch.to(device, non_blocking=True), views)
+
+
+def predict_bytes(engines: list[Engine], batch: torch.Tensor, views: Views) -> np.ndarray:
+    """uint8 (N, 3, H, W) -> what is stored of them, as ``predict_batches`` yields it."""
+    probabilities = predict_views(engines, batch, views)
+    if not views.separate:
+        probabilities = probabilities.mean(0, keepdim=True)
+    return as_bytes(probabilities.clamp(0, 1).flatten(1, 2).cpu().numpy())
 
 
 def predict_views(engines: list[Engine], batch: torch.Tensor, views: Views) -> torch.Tensor:
-    """uint8 (N, 3, H, W) -> probabilities, float (N, C, H, W), averaged over all views."""
+    """uint8 (N, 3, H, W) -> each view's probabilities, float (V, N, C, H, W); resampling may exceed 0 to 1 a little."""
     size = tuple(batch.shape[-2:])
     found = []
     for engine, (copy_size, tiling) in zip(engines, views.tilings(size).items(), strict=True):
@@ -130,4 +148,4 @@ def predict_views(engines: list[Engine], batch: torch.Tensor, views: Views) -> t
         if views.flip:
             reflected = in_tiles(engine.compute, copies.flip(-1), tiling).sigmoid().flip(-1)
             found.append(resize(reflected[:, views.mirrored], size))
-    return torch.stack(found).mean(0).clamp(0, 1)
+    return torch.stack(found)

@@ -12,15 +12,14 @@ import torch
 from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.blending.spaces import Blend, make_scale
 from pipeline.config import Experiment
-from pipeline.data.classes import mirrored
 from pipeline.data.images import Photograph
-from pipeline.data.probabilities import as_bytes
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
 from pipeline.learning.engines import Engine
 from pipeline.learning.hardware import best_device, reserve_gpus
-from pipeline.learning.inference import Views, make_engines, predict_views
+from pipeline.learning.inference import Views, make_engines, predict_bytes
 from pipeline.learning.networks import load_network
+from pipeline.members import split_member
 from pipeline.postprocess import Postprocess, final_edges, stored_postprocess
 
 
@@ -52,9 +51,10 @@ class Predictor:
             raise DataError(f"--folds {folds}: the experiment {settings.name!r} has {settings.folds.count} folds")
         artifacts = Artifacts.of(settings)
         tuning = read_json(need(artifacts.tuning, "tune"))
-        blend = stored_blend(artifacts.ensemble_weights, list(settings.models))
+        blend = stored_blend(artifacts.ensemble_weights, settings.members)
         options = settings.prediction
-        views = Views(options.scales, options.flip, mirrored(settings.data.class_names), settings.image.tiling)
+        views = Views.of(settings)
+        used = {split_member(name)[0] for name, weight in zip(settings.members, blend.weights, strict=True) if weight}
         reserve_gpus(1)
         rows = np.arange(len(sample))
         engines = [
@@ -63,9 +63,9 @@ class Predictor:
                 for fold in range(folds or settings.folds.count)
                 for network in [load_network(artifacts.fold(model, fold).weights)]
             ]
-            if weight
+            if model in used
             else []
-            for model, weight in zip(settings.models, blend.weights, strict=True)
+            for model in settings.models
         ]
         return cls(settings, engines, views, blend, stored_postprocess(tuning, artifacts.tuning))
 
@@ -74,8 +74,7 @@ class Predictor:
         image = self.settings.image
         small = np.stack([to_network_size(photograph, self.settings) for photograph in photographs])
         batch = torch.from_numpy(small).permute(0, 3, 1, 2).contiguous().to(best_device())
-        of_models = [[self._maps(engines, batch) for engines in of_folds] for of_folds in self.engines]
-        maps = self.blend(of_models).reshape(len(photographs), len(self.postprocess), *image.size)
+        maps = self.blend(self._members(batch)).reshape(len(photographs), len(self.postprocess), *image.size)
         return [
             [
                 final_edges(prob_hw, photograph.height, photograph.width, image.fit, of_class)
@@ -84,9 +83,14 @@ class Predictor:
             for photograph, of_image in zip(photographs, maps, strict=True)
         ]
 
-    def _maps(self, engines: list[Engine], batch: torch.Tensor) -> np.ndarray:
-        """uint8 (N * C, H, W), as one fold's ``test.zarr`` has them."""
-        return as_bytes(predict_views(engines, batch, self.views).flatten(0, 1).cpu().numpy())
+    def _members(self, batch: torch.Tensor) -> list[list[np.ndarray]]:
+        """Each member's maps by each fold, uint8 (N * C, H, W), as ``test.zarr`` has them."""
+        members: list[list[np.ndarray]] = []
+        views = range(len(self.settings.prediction.stored_views))
+        for of_folds in self.engines:
+            maps = [predict_bytes(engines, batch, self.views) for engines in of_folds]  # of each (V, N * C, H, W)
+            members += [[of_fold[view] for of_fold in maps] for view in views]
+        return members
 
 
 def to_network_size(photograph: Photograph, settings: Experiment) -> np.ndarray:
@@ -95,15 +99,15 @@ def to_network_size(photograph: Photograph, settings: Experiment) -> np.ndarray:
     return shrink(photograph.pixels, image.size, image.fit, height=photograph.height, width=photograph.width)
 
 
-def stored_blend(path: Path, models: list[str]) -> Blend:
+def stored_blend(path: Path, members: Sequence[str]) -> Blend:
     """The blend for new images that ``ensemble`` has chosen.
 
     Raises:
-        DataError: there is none, or it is of other models.
+        DataError: there is none, or it is of other members.
     """
     content = read_json(need(path, "ensemble"))
-    if set(content["weights"]) != set(models):
-        raise DataError(f"{path} is of the models {', '.join(content['weights'])}: run 'ensemble' again")
-    histograms = content.get("histograms") or dict.fromkeys(models, [1] * 256)
-    scale = make_scale(content["space"], np.array([histograms[model] for model in models]))
-    return Blend(scale, np.array([content["weights"][model] for model in models]))
+    if set(content["weights"]) != set(members):
+        raise DataError(f"{path} is of {', '.join(content['weights'])}: run 'ensemble' again")
+    histograms = content.get("histograms") or dict.fromkeys(members, [1] * 256)
+    scale = make_scale(content["space"], np.array([histograms[member] for member in members]))
+    return Blend(scale, np.array([content["weights"][member] for member in members]))

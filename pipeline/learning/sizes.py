@@ -6,14 +6,6 @@ import torch
 from torch.nn.functional import interpolate
 
 
-def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Height and width times ``scale``, in multiples of 32, which encoders halve five times; at least 32.
-
-    A scale of 1 changes nothing.
-    """
-    return tuple(size) if scale == 1 else tuple(max(32, 32 * round(scale * side / 32)) for side in size)
-
-
 def resize(batch: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(N, C, H, W), uint8 or float -> (N, C, *size), filtered so that nothing is skipped when shrinking."""
     if batch.shape[-2:] == size:

@@ -28,7 +28,7 @@ from pipeline.artifacts import FoldArtifacts, write_text
 from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
-from pipeline.geometry import Tiling
+from pipeline.geometry import Tiling, scaled_size
 from pipeline.learning.hardware import (
     LIGHTNING_NAMES,
     best_device,
@@ -39,7 +39,7 @@ from pipeline.learning.hardware import (
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import SegmentationNetwork
-from pipeline.learning.sizes import resize, scaled_size
+from pipeline.learning.sizes import resize
 from pipeline.postprocess import HALF
 
 

@@ -50,7 +50,7 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    names = list(settings.models)
+    names = settings.members
     masks = HeldOutMasks.read(artifacts, settings.image.fit, settings.data.class_names)
     test_ids = mask_ids(read_images(artifacts, "test")["image_id"], settings.data.class_names)
     maps, tests = open_maps(settings, test_ids)
@@ -82,8 +82,8 @@ def open_maps(settings: Experiment, test_ids: list[str]) -> tuple[list[OutOfFold
     """
     artifacts = Artifacts.of(settings)
     held_out, tests = [], []
-    first = artifacts.fold(next(iter(settings.models)), 0).oof
-    for name in settings.models:
+    first = artifacts.fold(settings.members[0], 0).oof
+    for name in settings.members:
         held_out.append(read_out_of_fold(artifacts, name, settings.folds.count, settings.data.class_names))
         check_size(held_out[-1].maps[0], artifacts.fold(name, 0).oof, held_out[0].maps[0], first)
         tests.append([open_test_maps(artifacts, name, fold, test_ids) for fold in range(settings.folds.count)])
@@ -126,7 +126,7 @@ class Study:
 
     def __init__(self, settings: Experiment, masks: HeldOutMasks, held_out: HeldOut, console: Console) -> None:
         options = settings.ensemble
-        self.names = list(settings.models)
+        self.names = settings.members
         self.masks, self.held_out, self.console = masks, held_out, console
         self.metric_name, self.objective = settings.tuning.metric, settings.tuning.objective
         self.searches_weights = options.weights == "auto"

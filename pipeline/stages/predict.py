@@ -3,6 +3,7 @@
 Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors, folds.csv, images.csv and its small copies
 Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images' masks, 255 = 1.0
         kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images' masks
+        where views are stored apart (``prediction.views``), each view's: oof@mirrored.zarr, test@mirrored.zarr, ...
 
     python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
 """
@@ -28,11 +29,12 @@ from pipeline.command import (
 )  # fmt: skip
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
-from pipeline.data.classes import mask_ids, mirrored
-from pipeline.data.probabilities import write_probabilities
+from pipeline.data.classes import mask_ids
+from pipeline.data.probabilities import write_several
 from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
+from pipeline.members import member_name
 from pipeline.records import Record
 
 
@@ -54,40 +56,39 @@ def predict(
     check_model(settings, model)
     check_fold(settings, fold)
     artifacts = Artifacts.of(settings)
-    paths = artifacts.fold(model, fold)
+    weights = artifacts.fold(model, fold).weights
     reserve_gpus(1)
-    network = load_network(paths.weights)
+    network = load_network(weights)
     folds = read_folds(artifacts)
     held_out = np.flatnonzero(folds["fold"] == fold)
     test_ids = read_images(artifacts, "test")["image_id"].tolist()
     cache = CachePaths(artifacts.cache)
-    jobs = (
-        (paths.oof, "train", held_out, folds["image_id"].iloc[held_out].tolist()),
-        (paths.test, "test", np.arange(len(test_ids)), test_ids),
-    )
     options = settings.prediction
+    of_views = [artifacts.fold(member_name(model, view), fold) for view in options.stored_views]
+    jobs = (
+        ([each.oof for each in of_views], "train", held_out, folds["image_id"].iloc[held_out].tolist()),
+        ([each.test for each in of_views], "test", np.arange(len(test_ids)), test_ids),
+    )
     count = len(held_out) + len(test_ids)
     classes = settings.data.class_names
-    views = Views(options.scales, options.flip, mirrored(classes), settings.image.tiling)
+    views = Views.of(settings)
     train_images = open_small(cache.images("train"))
     engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
-    inputs = [paths.weights, artifacts.images, artifacts.folds]
+    inputs = [weights, artifacts.images, artifacts.folds]
     record = Record.of(settings, "predict", inputs, model)
     used = {"engine": name, "difference": difference}
     started = time.perf_counter()
-    for path, subset, rows, image_ids in jobs:
+    for paths, subset, rows, image_ids in jobs:
         images = open_small(cache.images(subset))
         batches = predict_batches(engines, images, rows, batch_size=options.batch_size, views=views)
-        steps = -(-len(rows) // options.batch_size)
-        ids = mask_ids(image_ids, classes)
-        maps = track(batches, steps, f"predict {path.stem}", console)
-        write_probabilities(path, ids, images.shape[1:3], maps, record, **used)
+        maps = track(batches, -(-len(rows) // options.batch_size), f"predict {subset}", console)
+        write_several(paths, mask_ids(image_ids, classes), images.shape[1:3], maps, record, **used)
     rate = count / (time.perf_counter() - started)
     apart = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(
         f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, "
-        f"{rate:.1f} images/s with {name}{apart}"
+        f"{f'{len(of_views)} views apart, ' if views.separate else ''}{rate:.1f} images/s with {name}{apart}"
     )
 
 

@@ -1,6 +1,7 @@
 """Take test images with the masks that another experiment predicts for them into the training.
 
-Reads   kfold/<other>/<model>/fold<k>/test.zarr of all models of the experiment ``pseudo.experiment``
+Reads   kfold/<other>/<model>/fold<k>/test.zarr of all models of the experiment ``pseudo.experiment``, and of
+        their views where it stores them apart
         images.csv and folds.csv of both experiments
 Writes  kfold/<experiment>/pseudo/fold<k>.csv   image_id, rle, height, width; the surest first (with a class column
                                                 where there are several)
@@ -64,7 +65,7 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         of_images = confidence.reshape(images, -1).mean(axis=1)
         surest = np.argsort(-of_images, kind="stable")[:count]
         rows = mask_rows(surest, len(classes))
-        inputs = [artifacts.folds, *(source_artifacts.fold(model, fold).test for model in source.models)]
+        inputs = [artifacts.folds, *(source_artifacts.fold(member, fold).test for member in source.members)]
         with recorded(artifacts.pseudo(fold), Record.of(settings, "pseudo", inputs)) as path:
             write_csv(
                 path,
@@ -78,12 +79,12 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
 
 
 def _fold_maps(source: Experiment, fold: int, ids: list[str]) -> Iterator[np.ndarray]:
-    """The mean of a fold's models for each test mask, uint8 (H, W)."""
+    """The mean of a fold's members for each test mask, uint8 (H, W)."""
     artifacts = Artifacts.of(source)
-    maps = [open_test_maps(artifacts, model, fold, ids) for model in source.models]
+    maps = [open_test_maps(artifacts, member, fold, ids) for member in source.members]
     for start in range(0, len(ids), CHUNK):
         rows = slice(start, min(start + CHUNK, len(ids)))
-        yield from np.rint(np.mean([of_model[rows] for of_model in maps], axis=0)).astype(np.uint8)
+        yield from np.rint(np.mean([of_member[rows] for of_member in maps], axis=0)).astype(np.uint8)
 
 
 if __name__ == "__main__":

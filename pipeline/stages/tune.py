@@ -72,10 +72,10 @@ def tune(
     classes = settings.data.class_names
     masks = HeldOutMasks.read(artifacts, settings.image.fit, classes)
     sets: dict[str, Any] = {
-        name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.models
+        name: read_out_of_fold(artifacts, name, settings.folds.count, classes) for name in settings.members
     }
     sets["ensemble"] = open_ensemble(artifacts, masks, "ensemble")
-    of_members = [artifacts.fold(name, fold).oof for name in settings.models for fold in range(settings.folds.count)]
+    of_members = [artifacts.fold(name, fold).oof for name in settings.members for fold in range(settings.folds.count)]
     record = Record.of(settings, "tune", [artifacts.images, artifacts.folds, artifacts.ensemble_oof, *of_members])
     found: dict[str, Tuned] = {}
     for name, maps in sets.items():

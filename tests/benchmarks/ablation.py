@@ -29,6 +29,7 @@ from pipeline.artifacts import Artifacts, read_json
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.probabilities import read_probabilities
+from pipeline.members import member_name
 from pipeline.metrics import METRICS, Counts, compare, interval
 from pipeline.postprocess import UNTUNED, threshold_counts
 from pipeline.search import counts_at
@@ -59,13 +60,14 @@ def run_variant(settings: list[str], experiment: Experiment, base: Experiment, f
                 shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder, ignore=maps)
             elif not paths.weights.exists():
                 stage("train", settings, "--model", model, "--fold", str(fold))
-            if not paths.oof.exists():
+            members = [member_name(model, view) for view in experiment.prediction.stored_views]
+            if not all(artifacts.fold(member, fold).oof.exists() for member in members):
                 stage("predict", settings, "--model", model, "--fold", str(fold))
 
 
 @dataclass(frozen=True)
 class Result:
-    """One model on the chosen folds."""
+    """One model, or one of its views, on the chosen folds."""
 
     counts: Counts
     groups: np.ndarray
@@ -74,19 +76,19 @@ class Result:
     minutes: float
 
 
-def measure(experiment: Experiment, model: str, folds: list[int]) -> Result:
+def measure(experiment: Experiment, member: str, folds: list[int]) -> Result:
     artifacts = Artifacts.of(experiment)
     masks = HeldOutMasks.read(artifacts, experiment.image.fit, experiment.data.class_names)
     of_folds = [masks.of_fold(fold) for fold in folds]
     counts = []
     for fold, held_out in zip(folds, of_folds, strict=True):
-        maps = read_probabilities(artifacts.fold(model, fold).oof, "predict").maps
+        maps = read_probabilities(artifacts.fold(member, fold).oof, "predict").maps
         counts.append(counts_at(threshold_counts(held_out.held(maps), len(held_out), masks.fit), UNTUNED))
-    history = pd.concat([pd.read_csv(artifacts.fold(model, fold).history) for fold in folds])
+    history = pd.concat([pd.read_csv(artifacts.fold(member, fold).history) for fold in folds])
     return Result(
         Counts.stacked(counts),
         np.concatenate([held_out.group for held_out in of_folds]),
-        read_json(artifacts.fold(model, folds[0]).metrics)["parameters"],
+        read_json(artifacts.fold(member, folds[0]).metrics)["parameters"],
         history["images_per_second"].median(),
         history["seconds"].sum() / 60,
     )
@@ -123,10 +125,10 @@ def main() -> None:
         for override in overrides:
             settings += ["--set", override]
         run_variant(settings, experiment, base, arguments.folds)
-        for model in experiment.models:
-            result = measure(experiment, model, arguments.folds)
+        for member in experiment.members:
+            result = measure(experiment, member, arguments.folds)
             base_result = base_result or result
-            rows.append(table_row(name if len(experiment.models) == 1 else f"{name}, {model}", result, base_result))
+            rows.append(table_row(name if len(experiment.members) == 1 else f"{name}, {member}", result, base_result))
         print("| variant | Dice (95% interval) | to base | better | M parameters | images/s | minutes |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
 

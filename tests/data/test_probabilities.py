@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.data.probabilities import as_bytes, read_probabilities, write_probabilities
+from pipeline.data.probabilities import as_bytes, read_probabilities, write_probabilities, write_several
 from pipeline.errors import DataError
 
 IDS = [f"a{number}" for number in range(37)]  # more than two chunks
@@ -38,6 +38,20 @@ def test_another_number_of_maps_than_ids_is_refused(tmp_path, count):
         write_probabilities(tmp_path / "oof.zarr", IDS, (8, 6), batches(maps(count), 16))
     assert read_probabilities(tmp_path / "oof.zarr", "predict").image_ids == IDS[:1]
     assert [path.name for path in tmp_path.iterdir()] == ["oof.zarr"]
+
+
+def test_several_arrays_are_written_side_by_side_or_not_at_all(tmp_path):
+    paths = [tmp_path / name for name in ("oof.zarr", "oof@mirrored.zarr", "oof@0.5.zarr")]
+    both = np.stack([maps(), maps()[::-1], 255 - maps()])
+    write_several(paths, IDS, (8, 6), (both[:, start : start + 10] for start in range(0, 37, 10)))
+    for path, expected in zip(paths, both, strict=True):
+        stored = read_probabilities(path, "predict")
+        assert stored.image_ids == IDS
+        assert np.array_equal(stored.maps[:], expected)
+    with pytest.raises(ValueError, match="30 maps for 37 images"):
+        write_several(paths, IDS, (8, 6), [both[:, :30] // 2])
+    assert np.array_equal(read_probabilities(paths[2], "predict").maps[:], both[2])
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 def test_missing_maps_name_the_stage(tmp_path):

@@ -4,6 +4,7 @@ import torch
 
 from pipeline.geometry import Tiling, restore, shrink
 from pipeline.learning.inference import Views, in_tiles, make_engines, predict_batches
+from pipeline.members import view_names
 from pipeline.metrics import Counts, dice
 
 
@@ -15,12 +16,19 @@ class LeftIsBrighter(torch.nn.Module):
         return columns + images.float().mean(1, keepdim=True) / 255
 
 
-def predict(images, rows, *, flip, network=None, mirrored=(0,), scales=(1.0,), tile=None, batch_size=4):
+def predict_apart(
+    images, rows, *, flip, network=None, mirrored=(0,), scales=(1.0,), tile=None, batch_size=4, separate=True
+):
     rows = np.asarray(rows)
-    views = Views(scales, flip, list(mirrored), Tiling(tile or images.shape[1:3], 0.25))
+    views = Views(scales, flip, list(mirrored), Tiling(tile or images.shape[1:3], 0.25), separate)
     network = network or LeftIsBrighter()
     engines = make_engines(network, images, rows, count=len(rows), engine="torch", views=views)
-    return np.concatenate(list(predict_batches(engines, images, rows, batch_size=batch_size, views=views)))
+    return np.concatenate(list(predict_batches(engines, images, rows, batch_size=batch_size, views=views)), axis=1)
+
+
+def predict(*args, **options):
+    (mean,) = predict_apart(*args, separate=False, **options)
+    return mean
 
 
 @pytest.fixture
@@ -141,3 +149,27 @@ def test_a_larger_copy_of_a_picture_in_tiles_is_cut_into_more_of_them():
     predict(images, [0], network=network, scales=(1.0, 2.0), flip=False, tile=(64, 32))
     assert set(network.seen) == {(64, 32)}
     assert len(network.seen) == 1 * 3 + 3 * 5  # a quarter of neighbours in common
+
+
+def test_views_apart_come_in_the_order_of_their_names():
+    """A network that tells the size that it sees, on the left half only, which a mirrored view has on the right."""
+
+    class Tells(OfSize):
+        def forward(self, images):
+            left = torch.arange(images.shape[-1]) < images.shape[-1] // 2
+            return torch.where(left, super().forward(images), -20.0)
+
+    images = np.zeros((3, 64, 96, 3), np.uint8)
+    scales, network = (1.0, 0.5), Tells()
+    apart = predict_apart(images, range(3), network=network, scales=scales, flip=True, batch_size=2)
+    calls = len(network.seen)
+    assert apart.shape == (4, 3, 64, 96)
+    for maps, name in zip(apart, view_names(scales, flip=True), strict=True):
+        level = 255 / (1 + np.exp(-0.5 if name.startswith("0.5") else -1.0))
+        seen = maps[:, :, :32] if not name.endswith("mirrored") else maps[:, :, -32:]
+        other = maps[:, :, -32:] if not name.endswith("mirrored") else maps[:, :, :32]
+        assert np.abs(seen - level).max() <= 1
+        assert other.max() == 0
+    averaged = predict(images, range(3), network=network, scales=scales, flip=True, batch_size=2)
+    assert len(network.seen) == 2 * calls  # as many for the mean
+    assert np.abs(apart.mean(axis=0) - averaged).max() <= 1

@@ -171,6 +171,37 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     assert rows["ensemble"]["test"] == scored["score"]
 
 
+def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(tmp_path, write_experiment, python):
+    views = {"views": "separate", "scales": [1.0, 0.5]}
+    experiment = write_experiment(tmp_path, models={"unet": MODELS["unet"]}, training=RECIPE, prediction=views)
+    artifacts = Artifacts(tmp_path, "tiny")
+    result = python("-m", "pipeline", "run", "--experiment", experiment)
+    assert result.returncode == 0, result.stderr
+    members = ["unet", "unet@mirrored", "unet@0.5", "unet@0.5-mirrored"]
+    assert list(json.loads(artifacts.ensemble_weights.read_text())["weights"]) == members
+    rows = [row["model"] for row in json.loads(artifacts.results.read_text())["rows"]]
+    assert rows == [*members, "ensemble"]
+    segmented = python(
+        *("-m", "pipeline", "segment", "--experiment", experiment, tmp_path / "data" / "tiny" / "test"),
+        *("--csv", tmp_path / "segmented.csv"),
+    )
+    assert segmented.returncode == 0, segmented.stderr
+    texts = [
+        pd.read_csv(path, dtype=str).set_index("image_id")
+        for path in (tmp_path / "segmented.csv", artifacts.submission)
+    ]
+    assert texts[0].sort_index().equals(texts[1].sort_index())
+    before = stamps(artifacts)
+    planned = python("-m", "pipeline", "run", "--experiment", experiment, "--dry-run")
+    assert planned.stdout == "nothing would run: all is up to date\n"
+    averaged = python("-m", "pipeline", "run", "--experiment", experiment, "--set", "prediction.views=averaged")
+    assert averaged.returncode == 0, averaged.stderr
+    rewritten = rewritten_files(artifacts, before, stamps(artifacts))
+    assert "unet/fold0/oof.zarr/zarr.json" in rewritten
+    assert not {path for path in rewritten if "weights.safetensors" in path or path.startswith("unet/fold0/oof@")}
+    assert [row["model"] for row in json.loads(artifacts.results.read_text())["rows"]] == ["unet", "ensemble"]
+
+
 def test_a_failing_stage_is_one_clear_line(tmp_path, write_experiment, python):
     experiment = write_experiment(tmp_path, models=MODELS, training=RECIPE, folds={"count": 50})
     result = python("-m", "pipeline", "run", "--experiment", experiment)
