@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,10 +83,23 @@ def stored_postprocess(content: Any, path: Path) -> list[Postprocess]:
     Raises:
         DataError: there are none, or they are of another version of the project.
     """
-    try:
+    with _stored("postprocess", path):
         return [Postprocess(**of_class) for of_class in content["postprocess"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} has no valid 'postprocess' ({error}): run the stage 'tune' again") from None
+
+
+def stored_by_fold(content: Any, path: Path) -> list[list[Postprocess]]:
+    """The ensemble's settings of each fold, chosen on the other folds, and in it of each class; likewise."""
+    with _stored("postprocess_by_fold", path):
+        of_classes = [of_class["postprocess_by_fold"] for of_class in content["sets"]["ensemble"]["classes"]]
+        return [[Postprocess(**each) for each in of_fold] for of_fold in zip(*of_classes, strict=True)]
+
+
+@contextmanager
+def _stored(name: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} has no valid {name!r} ({error}): run the stage 'tune' again") from None
 
 
 def final_edges(prob_hw: np.ndarray, height: int, width: int, fit: Fit, settings: Postprocess) -> np.ndarray:

@@ -1,31 +1,48 @@
-"""Write the submission CSV, read it back and check it.
+"""Write the submission CSV, read it back and check it; or a CSV of the same kind of the training images.
 
-Reads   kfold/<experiment>/ensemble/test.zarr, tuning.json, images.csv; the sample submission where there is one
-Writes  submissions/<experiment>.csv    id (and class) and RLE, in the sample submission's order and columns
-        submissions/<experiment>.json   provenance: scores, settings, inputs, versions
+Reads   kfold/<experiment>/ensemble/test.zarr, tuning.json, images.csv; the sample submission where there is one;
+        with --oof ensemble/oof.zarr and folds.csv in place of test.zarr
+Writes  submissions/<experiment>.csv        id (and class) and RLE, in the sample submission's order and columns
+        submissions/<experiment>.json       provenance: scores, settings, inputs, versions
+        submissions/<experiment>-oof.csv    with --oof: the training images' masks in the same columns, sorted by id, as
+                                            networks, weights and settings make them that have not seen their fold
+        submissions/<experiment>-oof.json   likewise
 
-    python -m pipeline submit --experiment pipeline/experiments/demo.yaml
+    python -m pipeline submit --experiment pipeline/experiments/demo.yaml [--oof]
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
+import typer
 
 from pipeline.artifacts import Artifacts, need, read_json, whole_or_absent, write_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
-from pipeline.config import load_experiment
-from pipeline.data.cache import one_row_a_mask, read_images
+from pipeline.config import Experiment, load_experiment
+from pipeline.data.cache import one_row_a_mask, read_folds, read_images
 from pipeline.data.oof import check_ids
-from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.data.probabilities import chunks, read_probabilities
 from pipeline.data.sources import submission_template
-from pipeline.postprocess import final_edges, stored_postprocess
+from pipeline.errors import DataError
+from pipeline.geometry import Fit
+from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess
 from pipeline.records import MADE_BY, Record
 from pipeline.rle import edges_to_text, read_csv, write_csv
 
+OofOption = Annotated[
+    bool, typer.Option("--oof", help="Write the training images' masks, each fold's made without it; for `vote`.")
+]
 
-def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
+
+def submit(
+    experiment: ExperimentOption, overrides: OverridesOption = None, oof: OofOption = False, quiet: QuietOption = False
+) -> None:
     """Write the submission CSV, read it back and check it.
 
     \b
@@ -36,39 +53,114 @@ def submit(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     tuning = read_json(need(artifacts.tuning, "tune"))
-    postprocess = stored_postprocess(tuning, artifacts.tuning)
-    images = read_images(artifacts, "test")
-    table = one_row_a_mask(images, settings.data.class_names)
-    ids = table["mask_id"].tolist()
-    stored = read_probabilities(artifacts.ensemble_test, "ensemble")
-    check_ids(stored, ids, artifacts.ensemble_test)
-    columns, order = submission_template(settings.data, images["image_id"].tolist())
+    wanted = out_of_fold_masks(settings, tuning) if oof else test_masks(settings, tuning)
+    stored = read_probabilities(wanted.maps, "ensemble")
+    check_ids(stored, list(wanted.sizes), wanted.maps)
+    edges = track(wanted.edges(stored.maps, settings.image.fit), len(wanted.sizes), "submit", console)
+    masks = dict(zip(wanted.sizes, edges, strict=True))
     fmt = settings.data.submission_format
-    sizes = dict(zip(ids, zip(table["height"].tolist(), table["width"].tolist(), strict=True), strict=True))
-    masks: dict[str, np.ndarray] = {}
-    for row, mask_id in enumerate(track(ids, len(ids), "submit", console)):
-        if row % CHUNK == 0:
-            chunk = stored.maps[row : min(row + CHUNK, len(ids))]
-        of_class = postprocess[row % len(postprocess)]
-        masks[mask_id] = final_edges(chunk[row % CHUNK], *sizes[mask_id], settings.image.fit, of_class)
-    record = Record.of(settings, "submit", [artifacts.images, artifacts.ensemble_test, artifacts.tuning])
-    with whole_or_absent(artifacts.submission) as path:
-        texts = [edges_to_text(masks[mask_id], sizes[mask_id], fmt) for mask_id in order]
-        write_csv(path, order, texts, columns=tuple(columns))
-        check_written(path, fmt, columns, masks, order, sizes)
-        artifacts.submission_record.unlink(missing_ok=True)
-    oof = tuning["sets"]["ensemble"]
+    record = Record.of(settings, "submit", wanted.inputs)
+    provenance_path = wanted.output.with_suffix(".json")
+    with whole_or_absent(wanted.output) as path:
+        texts = [edges_to_text(masks[mask_id], wanted.sizes[mask_id], fmt) for mask_id in wanted.order]
+        write_csv(path, wanted.order, texts, columns=tuple(wanted.columns))
+        check_written(path, fmt, wanted.columns, masks, wanted.order, wanted.sizes)
+        provenance_path.unlink(missing_ok=True)
+    scores = tuning["sets"]["ensemble"]
     provenance = {
-        "submission": artifacts.submission.name,
+        "submission": wanted.output.name,
         "metric": tuning["metric"],
-        "oof_score": {name: oof[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
-        "postprocess": tuning["postprocess"],
+        "oof_score": {name: scores[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
+        **wanted.chosen,
         "settings": settings.model_dump(mode="json"),
-        MADE_BY: record.stored(artifacts.submission),
+        MADE_BY: record.stored(wanted.output),
     }
-    write_json(artifacts.submission_record, provenance)
-    empty = sum(edges.size == 0 for edges in masks.values())
-    console.print(f"submit: {len(order)} rows ({empty} empty masks) in {artifacts.submission}, read back and checked")
+    write_json(provenance_path, provenance)
+    empty = sum(each.size == 0 for each in masks.values())
+    console.print(f"submit: {len(masks)} rows ({empty} empty masks) in {wanted.output}, read back and checked")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The masks that a CSV is to have."""
+
+    output: Path
+    columns: list[str]
+    order: list[str]
+    """Their ids as the CSV has them."""
+    sizes: dict[str, tuple[int, int]]
+    """Height and width of each by id, in the order of the maps."""
+    maps: Path
+    """What they are made of, the ensemble's probabilities."""
+    postprocess: list[Postprocess]
+    """Of each, in the order of the maps."""
+    chosen: dict[str, Any]
+    """The same for the provenance."""
+    inputs: list[Path]
+    """All that they are made by."""
+
+    def edges(self, maps: Any, fit: Fit) -> Iterator[np.ndarray]:
+        """Masks in the order of the maps, uint8 (N, H, W), of which a chunk is in memory at a time."""
+        of_each = zip(self.sizes.values(), self.postprocess, strict=True)
+        for rows in chunks(len(self.sizes)):
+            for prob_hw in maps[rows]:
+                size, settings = next(of_each)
+                yield final_edges(prob_hw, *size, fit, settings)
+
+
+def test_masks(settings: Experiment, tuning: Any) -> Wanted:
+    """The test images' masks, in the order of the sample submission."""
+    artifacts, classes = Artifacts.of(settings), settings.data.class_names
+    postprocess = stored_postprocess(tuning, artifacts.tuning)
+    check_count(postprocess, len(classes), "classes", artifacts.tuning)
+    images = read_images(artifacts, "test")
+    columns, order = submission_template(settings.data, images["image_id"].tolist())
+    return Wanted(
+        output=artifacts.submission,
+        columns=columns,
+        order=order,
+        sizes=mask_sizes(images, classes),
+        maps=artifacts.ensemble_test,
+        postprocess=postprocess * len(images),
+        chosen={"postprocess": tuning["postprocess"]},
+        inputs=[artifacts.images, artifacts.ensemble_test, artifacts.tuning],
+    )
+
+
+def out_of_fold_masks(settings: Experiment, tuning: Any) -> Wanted:
+    """The training images' masks, sorted by id, each fold's by the settings that are chosen on the others."""
+    artifacts, classes = Artifacts.of(settings), settings.data.class_names
+    fold, by_fold = read_folds(artifacts)["fold"], stored_by_fold(tuning, artifacts.tuning)
+    check_count(by_fold, int(fold.max()) + 1, "folds", artifacts.tuning)
+    check_count(by_fold[0], len(classes), "classes", artifacts.tuning)
+    sizes = mask_sizes(read_images(artifacts, "train"), classes)
+    return Wanted(
+        output=artifacts.oof_masks,
+        columns=submission_template(settings.data, read_images(artifacts, "test")["image_id"].tolist())[0],
+        order=list(sizes),
+        sizes=sizes,
+        maps=artifacts.ensemble_oof,
+        postprocess=[of_class for own in fold for of_class in by_fold[own]],
+        chosen={"postprocess_by_fold": [[asdict(of_class) for of_class in of_fold] for of_fold in by_fold]},
+        inputs=[artifacts.images, artifacts.folds, artifacts.ensemble_oof, artifacts.tuning],
+    )
+
+
+def mask_sizes(images: pd.DataFrame, classes: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Height and width of each mask of some images, by id, in the order of the maps."""
+    table = one_row_a_mask(images, classes)
+    sizes = zip(table["height"].tolist(), table["width"].tolist(), strict=True)
+    return dict(zip(table["mask_id"].tolist(), sizes, strict=True))
+
+
+def check_count(found: Sequence[Any], expected: int, what: str, path: Path) -> None:
+    """Refuse settings of another number of folds or classes than there are.
+
+    Raises:
+        DataError: they are out of date.
+    """
+    if len(found) != expected:
+        raise DataError(f"{path} has settings of {len(found)} {what}, not of {expected}: run the stage 'tune' again")
 
 
 def check_written(

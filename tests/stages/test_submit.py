@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.artifacts import Artifacts, read_json, write_json
 from pipeline.config import load_experiment
+from pipeline.data.cache import read_folds
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
 from pipeline.postprocess import Postprocess, final_edges
@@ -26,8 +27,9 @@ class Prepared:
         self.write_maps(data.ids["test"])
         self.write_tuning({"threshold": THRESHOLD})
 
-    def write_tuning(self, postprocess):
-        tuning = {"metric": "dice", "postprocess": [postprocess], "sets": {"ensemble": SCORES}}
+    def write_tuning(self, postprocess, by_fold=()):
+        ensemble = {**SCORES, "classes": [{"postprocess_by_fold": by_fold}]}
+        tuning = {"metric": "dice", "postprocess": [postprocess], "sets": {"ensemble": ensemble}}
         write_json(self.artifacts.tuning, tuning)
 
     def write_maps(self, ids):
@@ -147,3 +149,73 @@ def test_a_missing_artifact_names_its_stage(prepare, command_line, artifact, sta
         "",
         f"error: {path} is missing: run the stage {stage!r} first\n",
     )
+
+
+# --------------------------------------------------------------------------------------------------- out of fold
+
+
+class OutOfFold(Prepared):
+    """Also what is said about the training images, in two folds with settings of their own."""
+
+    def __init__(self, data, experiment):
+        super().__init__(data, experiment)
+        self.ids = data.ids["train"]
+        rng = np.random.default_rng(6)
+        self.maps |= {image_id: rng.integers(0, 256, (64, 64), dtype=np.uint8) for image_id in self.ids}
+        write_probabilities(
+            self.artifacts.ensemble_oof, self.ids, (64, 64), [np.stack([self.maps[i] for i in self.ids])]
+        )
+        self.by_fold = [Postprocess(80), Postprocess(170, fill_holes=None, max_components=1)]
+        self.write_tuning({"threshold": THRESHOLD}, [asdict(each) for each in self.by_fold])
+
+
+@pytest.fixture
+def out_of_fold(prepare, command_line):
+    """``out_of_fold(fmt, fit)``: everything that `submit --oof` needs."""
+
+    def make(fmt="kaggle", fit="stretch"):
+        prepared = prepare(fmt, fit)
+        assert command_line("split", "-e", prepared.experiment)[::2] == (0, "")
+        return OutOfFold(prepared.data, prepared.experiment)
+
+    return make
+
+
+@pytest.mark.parametrize(("fmt", "fit"), [("kaggle", "letterbox"), ("carvana", "stretch")])
+def test_training_images_get_masks_by_the_settings_of_their_fold(out_of_fold, command_line, fmt, fit):
+    prepared = out_of_fold(fmt, fit)
+    prepared.data.write("sample_submission.csv", "img,mask", "b2,", "b0,", "b1,")
+    status, out, err = command_line("submit", "-e", prepared.experiment, "--oof")
+    assert (status, err) == (0, "")
+    assert out.endswith("submissions/tiny-oof.csv, read back and checked\n")
+    with prepared.artifacts.oof_masks.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["img", "mask"]
+    assert [row[0] for row in rows] == prepared.ids
+    fold = dict(read_folds(prepared.artifacts)[["image_id", "fold"]].to_numpy())
+    assert set(fold.values()) == {0, 1}
+    for image_id, text in rows:
+        shape = prepared.data.masks[image_id].shape
+        edges = final_edges(prepared.maps[image_id], *shape, fit, prepared.by_fold[fold[image_id]])
+        assert np.array_equal(decode(text, shape, fmt), from_edges(edges, shape))
+    provenance = read_json(prepared.artifacts.oof_masks.with_suffix(".json"))
+    assert provenance["postprocess_by_fold"] == [[asdict(each)] for each in prepared.by_fold]
+    inputs = {"ensemble/oof.zarr", "tuning.json", "images.csv", "folds.csv"}
+    assert set(provenance["made_by"]["inputs"]) == inputs
+    assert not prepared.artifacts.submission.exists()
+
+
+def test_settings_of_other_folds_or_of_another_version_are_refused(out_of_fold, command_line):
+    prepared = out_of_fold()
+    prepared.write_tuning({}, [asdict(prepared.by_fold[0])] * 3)
+    status, out, err = command_line("submit", "-e", prepared.experiment, "--oof")
+    assert (status, out) == (1, "")
+    tuning = prepared.artifacts.tuning
+    assert err == f"error: {tuning} has settings of 3 folds, not of 2: run the stage 'tune' again\n"
+    write_json(tuning, {"metric": "dice", "postprocess": [{}], "sets": {"ensemble": SCORES}})
+    err = command_line("submit", "-e", prepared.experiment, "--oof")[2]
+    assert err == f"error: {tuning} has no valid 'postprocess_by_fold' ('classes'): run the stage 'tune' again\n"
+    write_json(tuning, {"metric": "dice", "postprocess": [{}, {}], "sets": {"ensemble": SCORES}})
+    err = command_line("submit", "-e", prepared.experiment)[2]
+    assert err == f"error: {tuning} has settings of 2 classes, not of 1: run the stage 'tune' again\n"
+    assert not prepared.artifacts.oof_masks.exists()
