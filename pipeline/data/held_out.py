@@ -65,7 +65,10 @@ class HeldOutMasks:
 
     def of_fold(self, fold: int) -> HeldOutMasks:
         """The masks of one fold, as its own array of maps has them."""
-        rows = np.flatnonzero(self.fold == fold)
+        return self.take(np.flatnonzero(self.fold == fold))
+
+    def take(self, rows: np.ndarray) -> HeldOutMasks:
+        """Some of the masks, all classes of an image or none."""
         table, truth = self.table.iloc[rows].reset_index(drop=True), self.truth.take(rows)
         return HeldOutMasks(table, truth, self.fold[rows], self.group[rows], self.classes, self.fit)
 

@@ -12,10 +12,11 @@ import pandas as pd
 
 from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.config import Experiment
-from pipeline.data.cache import one_row_a_mask, read_folds, read_images, read_true_masks
+from pipeline.data.cache import read_folds, read_images
+from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.images import Photograph, read_image
 from pipeline.data.oof import check_ids
-from pipeline.data.probabilities import CHUNK, read_probabilities
+from pipeline.data.probabilities import read_probabilities
 from pipeline.postprocess import Held, Postprocess, final_edges, stored_postprocess
 from pipeline.records import record_of
 from pipeline.rle import RleTable
@@ -32,9 +33,9 @@ class FinishedRun:
     """Training rows of ``images.csv`` without masks, one an image."""
     folds: pd.DataFrame
     """``folds.csv``, in the same order."""
+    held_out: HeldOutMasks
     masks: pd.DataFrame
-    """Of ``one_row_a_mask``, with the columns fold and joined (the group that stays in one fold)."""
-    truth: RleTable
+    """Those of ``held_out``, with the columns fold and joined (the group that stays in one fold)."""
     maps: Any
     """Blended out-of-fold maps: ``maps[a:b]`` is uint8 (b - a, h, w), 255 = 1.0."""
     postprocess: list[Postprocess]
@@ -57,13 +58,14 @@ class FinishedRun:
         of_classes = tuning["sets"]["ensemble"]["classes"]
         by_fold = [[Postprocess(**each) for each in of_class["postprocess_by_fold"]] for of_class in of_classes]
         images, folds = read_images(artifacts, "train"), read_folds(artifacts)
-        masks = one_row_a_mask(images.assign(fold=folds["fold"], joined=folds["group"]), classes)
+        held_out = HeldOutMasks.read(artifacts, settings.image.fit, classes)
+        joined = np.repeat(folds["group"].to_numpy(), len(classes))
+        masks = held_out.table.assign(fold=held_out.fold, joined=joined)
         stored = read_probabilities(artifacts.ensemble_oof, "ensemble")
-        check_ids(stored, masks["mask_id"].tolist(), artifacts.ensemble_oof)
-        truth = read_true_masks(artifacts, images["image_id"].tolist(), classes)
+        check_ids(stored, held_out.ids, artifacts.ensemble_oof)
         record = record_of(artifacts.folds)
         duplicates = read_json(record).get("duplicates") if record.exists() else None
-        return cls(settings, tuning, images, folds, masks, truth, stored.maps, postprocess, by_fold, duplicates)
+        return cls(settings, tuning, images, folds, held_out, masks, stored.maps, postprocess, by_fold, duplicates)
 
     @property
     def artifacts(self) -> Artifacts:
@@ -73,27 +75,29 @@ class FinishedRun:
     def classes(self) -> tuple[str, ...]:
         return self.settings.data.class_names
 
+    @property
+    def truth(self) -> RleTable:
+        """The true masks."""
+        return self.held_out.truth
+
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
         """Height and width of each mask, pixels."""
-        return list(zip(self.masks["height"].tolist(), self.masks["width"].tolist(), strict=True))
+        return self.held_out.sizes
 
     @cached_property
     def pixels(self) -> np.ndarray:
         """int64 (N,), height times width."""
         return (self.masks["height"] * self.masks["width"]).to_numpy()
 
-    @cached_property
+    @property
     def groups(self) -> np.ndarray:
         """int (N,): masks of images that belong together."""
-        return np.unique(self.masks["joined"], return_inverse=True)[1]
+        return self.held_out.group
 
     def held(self) -> Iterator[Held]:
         """All masks with their maps, a chunk of maps in memory at a time."""
-        for start in range(0, len(self.masks), CHUNK):
-            stop = min(start + CHUNK, len(self.masks))
-            for row, prob_hw in enumerate(self.maps[start:stop], start):
-                yield Held(prob_hw, *self.sizes[row], self.truth[row])
+        return self.held_out.held(self.maps)
 
     def chosen(self, row: int) -> Postprocess:
         """The settings that the submission has for a mask's class."""

@@ -116,6 +116,10 @@ def enlarge():
         truth = RleTable(list(ids), offsets, edges, table.heights[rows], table.widths[rows])
         pairs = [list(pair) for pair in itertools.pairwise(ids)]
         maps = Repeated(run.maps, len(ids))
-        return replace(run, images=images, folds=folds, masks=masks, truth=truth, maps=maps, duplicates=pairs)
+        held_out = replace(
+            run.held_out, table=masks, truth=truth, fold=run.held_out.fold[rows], group=run.held_out.group[rows]
+        )
+        changes = {"images": images, "folds": folds, "held_out": held_out, "masks": masks, "maps": maps}
+        return replace(run, **changes, duplicates=pairs)
 
     return call

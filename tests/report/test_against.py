@@ -51,7 +51,7 @@ def test_rows_are_joined_by_id_and_others_are_counted(run, scores, other, other_
     part = replace(
         other,
         masks=other.masks.iloc[rows].reset_index(drop=True),
-        truth=other.truth.take(rows),
+        held_out=other.held_out.take(rows),
         maps=other.maps[:][rows],
     )
     part_scores = score_masks(part, Console(quiet=True))
@@ -76,7 +76,8 @@ def test_runs_that_cannot_be_compared_are_refused(run, scores, other, other_scor
     ):
         with pytest.raises(DataError, match=message):
             open_other(run, name)
-    moved = replace(other, truth=replace(other.truth, edges=other.truth.edges + np.uint32(1)))
+    truth = replace(other.truth, edges=other.truth.edges + np.uint32(1))
+    moved = replace(other, held_out=replace(other.held_out, truth=truth))
     with pytest.raises(DataError, match="--against other: has other true masks for"):
         compare_runs(run, scores, moved, other_scores)
     renamed = replace(other, masks=other.masks.assign(mask_id=other.masks["mask_id"] + "x"))
