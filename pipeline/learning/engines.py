@@ -68,7 +68,7 @@ def choose_engine(
                 continue
             raise DataError(f"prediction.engine {name} needs a CPU and `pip install {name}`: use auto or torch")
         engine = _converted(name, network, sample, precision)
-        if engine.difference <= _tolerance(network, sample, precision):
+        if _agrees(engine, network, sample, precision):
             return engine
         if wanted != "auto":
             raise DataError(
@@ -83,11 +83,12 @@ def _candidates(precision: Precision) -> tuple[str, ...]:
     return ("openvino", "onnxruntime") if precision == "fp32" else ("openvino",)
 
 
-def _tolerance(network: torch.nn.Module, sample: torch.Tensor, precision: Precision) -> float:
-    """How far a probability may be from PyTorch's in fp32."""
-    cpu = torch.device("cpu")
-    own = 0.0 if precision == "fp32" else _difference(_torch(network, cpu, precision), network, sample)
-    return max(TOLERANCE, AS_PYTORCH * own)
+def _agrees(engine: Engine, network: torch.nn.Module, sample: torch.Tensor, precision: Precision) -> bool:
+    """Whether an engine's answer counts as PyTorch's, whose own in the precision is computed only where it decides."""
+    if engine.difference <= TOLERANCE or precision == "fp32":
+        return engine.difference <= TOLERANCE
+    own = _difference(_torch(network, torch.device("cpu"), precision), network, sample)
+    return engine.difference <= AS_PYTORCH * own
 
 
 def _difference(compute: Compute, network: torch.nn.Module, sample: torch.Tensor) -> float:
