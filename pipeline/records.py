@@ -84,12 +84,17 @@ def identity(artifact: Path) -> str:
 
 
 @contextmanager
-def recorded(artifact: Path, record: Record, **about: Any) -> Iterator[Path]:
-    """``whole_or_absent``, and then the record, with whatever else is to be known ``about`` the artifact."""
+def recorded(artifact: Path, record: Record, *, place: Path | None = None, **about: Any) -> Iterator[Path]:
+    """``whole_or_absent``, and then the record, with whatever else is to be known ``about`` the artifact.
+
+    Args:
+        place: the record's file, if not that of ``record_of``.
+    """
+    place = place or record_of(artifact)
     with whole_or_absent(artifact) as new:
         yield new
-        record_of(artifact).unlink(missing_ok=True)
-    write_json(record_of(artifact), {**about, MADE_BY: record.stored(artifact)})
+        place.unlink(missing_ok=True)
+    write_json(place, {**about, MADE_BY: record.stored(artifact)})
 
 
 def settings_of(experiment: Experiment, stage: str, model: str | None = None) -> dict[str, Any]:

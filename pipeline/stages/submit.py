@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from pipeline.artifacts import Artifacts, need, read_json, whole_or_absent, write_json
+from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images
@@ -32,7 +32,7 @@ from pipeline.data.sources import submission_template
 from pipeline.errors import DataError
 from pipeline.geometry import Fit
 from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess
-from pipeline.records import MADE_BY, Record
+from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, read_csv, write_csv
 
 OofOption = Annotated[
@@ -60,12 +60,6 @@ def submit(
     masks = dict(zip(wanted.sizes, edges, strict=True))
     fmt = settings.data.submission_format
     record = Record.of(settings, "submit", wanted.inputs)
-    provenance_path = wanted.output.with_suffix(".json")
-    with whole_or_absent(wanted.output) as path:
-        texts = [edges_to_text(masks[mask_id], wanted.sizes[mask_id], fmt) for mask_id in wanted.order]
-        write_csv(path, wanted.order, texts, columns=tuple(wanted.columns))
-        check_written(path, fmt, wanted.columns, masks, wanted.order, wanted.sizes)
-        provenance_path.unlink(missing_ok=True)
     scores = tuning["sets"]["ensemble"]
     provenance = {
         "submission": wanted.output.name,
@@ -73,9 +67,11 @@ def submit(
         "oof_score": {name: scores[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
         **wanted.chosen,
         "settings": settings.model_dump(mode="json"),
-        MADE_BY: record.stored(wanted.output),
     }
-    write_json(provenance_path, provenance)
+    with recorded(wanted.output, record, place=wanted.output.with_suffix(".json"), **provenance) as path:
+        texts = [edges_to_text(masks[mask_id], wanted.sizes[mask_id], fmt) for mask_id in wanted.order]
+        write_csv(path, wanted.order, texts, columns=tuple(wanted.columns))
+        check_written(path, fmt, wanted.columns, masks, wanted.order, wanted.sizes)
     empty = sum(each.size == 0 for each in masks.values())
     console.print(f"submit: {len(masks)} rows ({empty} empty masks) in {wanted.output}, read back and checked")
 
