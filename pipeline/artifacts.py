@@ -246,13 +246,17 @@ def settings_text(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
 
 
+def settings_are_new(experiment: Experiment) -> bool:
+    """Whether other settings, or none, are stored beside the artifacts."""
+    path = Artifacts.of(experiment).settings
+    return not path.exists() or path.read_text(encoding="utf-8") != settings_text(experiment)
+
+
 def save_settings(experiment: Experiment) -> bool:
     """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
-    path = Artifacts.of(experiment).settings
-    text = settings_text(experiment)
-    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    changed = settings_are_new(experiment)
     if changed:
-        write_text(path, text)
+        write_text(Artifacts.of(experiment).settings, settings_text(experiment))
     return changed
 
 

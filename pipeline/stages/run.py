@@ -29,7 +29,7 @@ import typer
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, read_json, save_settings, settings_text
+from pipeline.artifacts import Artifacts, read_json, save_settings, settings_are_new, settings_text
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -74,7 +74,7 @@ def run(
         labelling_experiment(settings)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    if not artifacts.settings.exists() or artifacts.settings.read_text(encoding="utf-8") != settings_text(settings):
+    if settings_are_new(settings):
         _check_networks(settings)
     command = _snakemake(cores, profile)
     if dry_run:

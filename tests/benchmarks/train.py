@@ -12,7 +12,6 @@ there are cores, by their mean step, which is what a run's wall time follows.
 
 import argparse
 import multiprocessing
-import os
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +26,7 @@ from pipeline.data.portraits import draw_portrait
 from pipeline.learning.hardware import autocast, best_device, choose_precision, keep_depthwise_in_fp32
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import build_network
+from pipeline.rle.threads import available_cores
 
 NETWORKS = {
     "U-Net, ResNet-18": ModelSettings(architecture="Unet", encoder="resnet18"),
@@ -76,7 +76,7 @@ def train_on_one_core(name: str, size: tuple[int, int], batch_size: int, steps: 
 
 def side_by_side(name: str, size: tuple[int, int], batch_size: int, steps: int) -> float:
     """Images a second of as many trainings as there are cores."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(cores) as pool:
         start = manager.Barrier(cores)
