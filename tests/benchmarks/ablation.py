@@ -1,13 +1,14 @@
 """What each ingredient of a recipe is worth: variants of an experiment, trained and compared on the same folds.
 
     python tests/benchmarks/ablation.py pipeline/experiments/portrait.yaml tests/benchmarks/ablation.yaml \
-        --set data.root=DIR --folds 0 1 [--workspace DIR]
+        --set data.root=DIR [--folds 0 1 2 3 4] [--workspace DIR]
 
 The second file names the variants and the settings that each changes; `base` is what the others are compared with.
 Prints a Markdown table: Dice of the held-out images at original resolution and probability 1/2, the difference to
 `base` with its 95% interval (paired bootstrap over the groups of images that belong together), the share of images
-that got better, the network's parameters, its training speed, and the time of the trainings. What is done is not done
-again, so an interrupted run goes on, and a variant that only predicts otherwise takes the weights of `base`.
+that got better, the network's parameters, its training speed, and the time of the trainings, which run side by side,
+one core each. What is done is not done again, so an interrupted run goes on, and a variant that only predicts otherwise
+takes the weights of `base`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from pipeline.data.probabilities import read_probabilities
 from pipeline.members import member_name
 from pipeline.metrics import METRICS, Counts, compare, interval
 from pipeline.postprocess import UNTUNED, threshold_counts
+from pipeline.rle.threads import available_cores
 from pipeline.search import counts_at
 
 PROJECT = Path(__file__).parents[2]
@@ -39,30 +42,48 @@ BASE = "base"
 DICE = METRICS["dice"]
 
 
-def stage(name: str, settings: list[str], *arguments: str) -> None:
-    command = [sys.executable, "-m", "pipeline", name, *settings, *arguments]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+@dataclass(frozen=True)
+class Variant:
+    """An experiment, and the options that make the stages' commands work on it."""
+
+    name: str
+    experiment: Experiment
+    options: list[str]
+
+    def stage(self, name: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", "pipeline", name, *self.options, *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment)
+
+    def run_fold(self, model: str, fold: int, base: Experiment, of_base: Future[None] | None) -> None:
+        """All that is missing of a fold, up to the probabilities of its held-out images; ``base``'s comes first."""
+        artifacts = Artifacts.of(self.experiment)
+        paths = artifacts.fold(model, fold)
+        same_training = (self.experiment.models, self.experiment.image) == (base.models, base.image)
+        if of_base is not None and same_training and not paths.weights.exists():
+            of_base.result()
+            maps = shutil.ignore_patterns("*.zarr*")
+            shutil.copytree(Artifacts.of(base).fold(model, fold).folder, paths.folder, ignore=maps)
+        elif not paths.weights.exists():
+            self.stage("train", "--model", model, "--fold", str(fold))
+        members = [member_name(model, view) for view in self.experiment.prediction.stored_views]
+        if not all(artifacts.fold(member, fold).oof.exists() for member in members):
+            self.stage("predict", "--model", model, "--fold", str(fold))
 
 
-def run_variant(settings: list[str], experiment: Experiment, base: Experiment, folds: list[int]) -> None:
-    """All that is missing of a variant, up to the probabilities of the held-out images."""
-    artifacts, base_artifacts = Artifacts.of(experiment), Artifacts.of(base)
-    if not artifacts.images.exists():
-        stage("prepare", settings)
-    if not artifacts.folds.exists():
-        stage("split", settings)
-    same_training = experiment is not base and (experiment.models, experiment.image) == (base.models, base.image)
-    for model in experiment.models:
-        for fold in folds:
-            paths = artifacts.fold(model, fold)
-            if not paths.weights.exists() and same_training:
-                maps = shutil.ignore_patterns("*.zarr")
-                shutil.copytree(base_artifacts.fold(model, fold).folder, paths.folder, ignore=maps)
-            elif not paths.weights.exists():
-                stage("train", settings, "--model", model, "--fold", str(fold))
-            members = [member_name(model, view) for view in experiment.prediction.stored_views]
-            if not all(artifacts.fold(member, fold).oof.exists() for member in members):
-                stage("predict", settings, "--model", model, "--fold", str(fold))
+def read_variants(experiment: Path, variants: Path, workspace: Path, overrides: list[str]) -> list[Variant]:
+    """The base, and the variants of it."""
+    changes_of = yaml.safe_load(variants.read_text(encoding="utf-8"))
+    common = changes_of.pop(BASE)
+    found = []
+    for name, changes in {BASE: {}, **changes_of}.items():
+        settings = [f"workspace={workspace}", f"name={name.replace(' ', '-')}", *overrides]
+        settings += [f"{key}={json.dumps(value)}" for key, value in {**common, **changes}.items()]
+        options = ["--experiment", str(experiment.resolve())]
+        for setting in settings:
+            options += ["--set", setting]
+        found.append(Variant(name, load_experiment(experiment, settings), options))
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,28 +130,37 @@ def main() -> None:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("variants", type=Path, help="YAML: name: {setting: value}")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--folds", nargs="+", type=int, default=[0])
+    parser.add_argument("--folds", nargs="+", type=int, default=range(5))
     parser.add_argument("--workspace", type=Path, default=Path(tempfile.gettempdir()) / "ablation")
     arguments = parser.parse_args()
-    variants = yaml.safe_load(arguments.variants.read_text(encoding="utf-8"))
-    common = variants.pop(BASE)
+    variants = read_variants(arguments.experiment, arguments.variants, arguments.workspace, arguments.overrides)
+    for variant in variants:
+        artifacts = Artifacts.of(variant.experiment)
+        if not artifacts.folds.exists():
+            variant.stage("prepare")
+            variant.stage("split")
+    base = variants[0].experiment
     rows: list[str] = []
-    base = base_result = None
-    for name, changes in {BASE: {}, **variants}.items():
-        overrides = [f"workspace={arguments.workspace}", f"name={name.replace(' ', '-')}", *arguments.overrides]
-        overrides += [f"{key}={json.dumps(value)}" for key, value in {**common, **changes}.items()]
-        experiment = load_experiment(arguments.experiment, overrides)
-        base = base or experiment
-        settings = ["--experiment", str(arguments.experiment.resolve())]
-        for override in overrides:
-            settings += ["--set", override]
-        run_variant(settings, experiment, base, arguments.folds)
-        for member in experiment.members:
-            result = measure(experiment, member, arguments.folds)
-            base_result = base_result or result
-            rows.append(table_row(name if len(experiment.members) == 1 else f"{name}, {member}", result, base_result))
-        print("| variant | Dice (95% interval) | to base | better | M parameters | images/s | minutes |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
+    base_result = None
+    with ThreadPoolExecutor(available_cores()) as pool:
+        done: dict[tuple[str, str, int], Future[None]] = {}
+        for variant in variants:
+            for model in variant.experiment.models:
+                for fold in arguments.folds:
+                    of_base = done.get((BASE, model, fold))
+                    done[variant.name, model, fold] = pool.submit(variant.run_fold, model, fold, base, of_base)
+        for variant in variants:
+            for (name, _, _), fold_done in done.items():
+                if name == variant.name:
+                    fold_done.result()
+            members = variant.experiment.members
+            for member in members:
+                result = measure(variant.experiment, member, list(arguments.folds))
+                base_result = base_result or result
+                name = variant.name if len(members) == 1 else f"{variant.name}, {member}"
+                rows.append(table_row(name, result, base_result))
+            print("| variant | Dice (95% interval) | to base | better | M parameters | images/s | minutes |")
+            print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows, sep="\n", flush=True)
 
 
 if __name__ == "__main__":
