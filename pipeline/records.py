@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 """The settings that each stage depends on by itself; what came before it is among its inputs."""
 
-NEUTRAL = ("artifacts", "command", "config", "errors", "members", "records", "results")
+NEUTRAL = ("artifacts", "command", "config", "errors", "members", "next_step", "records", "results")
 """Modules of the project whose code changes no artifact: what they settle shows in settings, paths and printing."""
 
 

@@ -36,6 +36,7 @@ from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, chunks, write_probabilities
 from pipeline.metrics import beyond_noise
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import threshold_counts
 from pipeline.records import MADE_BY, Record
 
@@ -54,6 +55,10 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     masks = HeldOutMasks.read(artifacts, settings.image.fit, settings.data.class_names)
     test_ids = mask_ids(read_images(artifacts, "test")["image_id"], settings.data.class_names)
     maps, tests = open_maps(settings, test_ids)
+    console.print(
+        f"ensemble: {', '.join(names)}: {len(masks)} out-of-fold and {len(test_ids)} test maps, "
+        f"{settings.folds.count} folds averaged, to {artifacts.ensemble_oof.parent}"
+    )
     held_out = HeldOut(maps, masks.fold)
     if len(names) == 1:
         alone = Blend(make_scale("probability", np.ones((1, 256))), np.ones(1))
@@ -68,10 +73,8 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     content = {"weights": weights, "space": recipe.spaces[-1], **nan_as_none(about)}
     write_json(artifacts.ensemble_weights, {**content, MADE_BY: record.stored()})
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
-    console.print(
-        f"ensemble: {shares}, averaged as {recipe.spaces[-1]}; "
-        f"{len(masks)} out-of-fold and {len(test_ids)} test maps, {settings.folds.count} folds averaged"
-    )
+    console.print(f"ensemble: {shares}, averaged as {recipe.spaces[-1]}")
+    say_next_stage(console, next_stage("ensemble", settings), experiment, overrides)
 
 
 def open_maps(settings: Experiment, test_ids: list[str]) -> tuple[list[OutOfFold], list[list[Any]]]:

@@ -46,6 +46,7 @@ def export(
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     size = settings.image.tiling.size
+    console.print(f"export: {len(settings.models) * settings.folds.count} networks as ONNX models, to {output}")
     for model in settings.models:
         for fold in range(settings.folds.count):
             network = load_network(artifacts.fold(model, fold).weights)

@@ -35,6 +35,7 @@ from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
 from pipeline.members import member_name
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.records import Record
 
 
@@ -72,6 +73,11 @@ def predict(
     count = len(held_out) + len(test_ids)
     classes = settings.data.class_names
     views = Views.of(settings)
+    apart = f" in {len(of_views)} views apart" if views.separate else ""
+    console.print(
+        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images{apart}, "
+        f"to {weights.parent}"
+    )
     train_images = open_small(cache.images("train"))
     engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
@@ -85,11 +91,9 @@ def predict(
         maps = track(batches, -(-len(rows) // options.batch_size), f"predict {subset}", console)
         write_several(paths, mask_ids(image_ids, classes), images.shape[1:3], maps, record, **used)
     rate = count / (time.perf_counter() - started)
-    apart = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
-    console.print(
-        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images, "
-        f"{f'{len(of_views)} views apart, ' if views.separate else ''}{rate:.1f} images/s with {name}{apart}"
-    )
+    exactness = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
+    console.print(f"  {model} fold {fold}, {rate:.1f} images/s with {name}{exactness}")
+    say_next_stage(console, next_stage("predict", settings), experiment, overrides)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from pipeline.data.images import perceptual_hash, read_image
 from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, write_csv
 
@@ -49,6 +50,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     source = open_source(settings.data, settings.seed)
     save_settings(settings)
     artifacts = Artifacts.of(settings)
+    console.print(f"prepare: reading {len(source.samples)} images and their masks, to {artifacts.folder}")
     with recorded(artifacts.images, Record.of(settings, "prepare", settings.data.found_places)) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data, settings.image, table, folder, console)
@@ -61,6 +63,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         f"prepare: {counts['train']} training images ({counts['empty']} with an empty mask), {counts['test']} test "
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"
     )
+    say_next_stage(console, next_stage("prepare", settings), experiment, overrides)
 
 
 @dataclass(frozen=True)

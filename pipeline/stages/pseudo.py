@@ -29,6 +29,7 @@ from pipeline.data.probabilities import CHUNK
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.errors import DataError, some
 from pipeline.geometry import restore
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import UNTUNED, expected_dice, mask_edges
 from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, write_csv
@@ -76,6 +77,7 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
             )
         least = f", expected Dice {of_images[surest[-1]]:.4f} or more" if count else ""
         console.print(f"pseudo: fold {fold}: {count} of {images} test images{least}")
+    say_next_stage(console, next_stage("pseudo", settings), experiment, overrides)
 
 
 def _fold_maps(source: Experiment, fold: int, ids: list[str]) -> Iterator[np.ndarray]:

@@ -40,6 +40,7 @@ from pipeline.command import (
 )  # fmt: skip
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
+from pipeline.next_step import check_of_submission, say_next
 from pipeline.progress import complain, follow, planned_jobs
 from pipeline.records import UPSTREAM, outdated
 from pipeline.results import results_table
@@ -88,6 +89,7 @@ def run(
     console.print(results_table(read_json(artifacts.results)))
     console.print(f"submission: {artifacts.submission}")
     console.print(f"report: {artifacts.page}")
+    say_next(console, *check_of_submission(settings))
 
 
 def _outdated(settings: Experiment, keep_old: bool, console: Console) -> list[Path]:

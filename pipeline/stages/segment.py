@@ -73,6 +73,9 @@ def segment(
     rows = Rows(settings, sample)
     paths = [path for path in paths if rows.wants(path.stem)]
     rows.check({path.stem for path in paths})
+    written = " and ".join(str(place) for place in (output, csv) if place is not None)
+    networks = f"{folds or settings.folds.count} folds of {', '.join(settings.models)}"
+    console.print(f"segment: {len(paths)} photographs by {networks}, to {written}")
     first, _ = read_all(paths[:SAMPLE], settings.image.size)
     if not first:
         raise DataError(f"none of {some([str(path) for path in paths[:SAMPLE]])} is an image")
@@ -87,7 +90,6 @@ def segment(
             write_pictures(output, each, edges, overlays)
     if csv is not None:
         rows.write(csv)
-    written = " and ".join(str(place) for place in (output, csv) if place is not None)
     console.print(f"segment: {len(paths) - len(broken)} photographs, in {written}")
     if broken:
         raise DataError("\n".join(broken))

@@ -24,6 +24,7 @@ from pipeline.config import FoldSettings, load_experiment
 from pipeline.data.cache import EMPTY_STRATUM, CachePaths, open_small, read_images, read_true_masks
 from pipeline.data.duplicates import duplicate_pairs
 from pipeline.errors import DataError
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.records import Record, recorded
 from pipeline.rle import areas
 
@@ -51,6 +52,7 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images]), duplicates=found) as path:
         folds.to_csv(path, index=False, lineterminator="\n")
     _print_folds(folds, share, len(pairs), console)
+    say_next_stage(console, next_stage("split", settings), experiment, overrides)
 
 
 def assign_folds(

@@ -31,6 +31,7 @@ from pipeline.data.probabilities import chunks, read_probabilities
 from pipeline.data.sources import submission_template
 from pipeline.errors import DataError
 from pipeline.geometry import Fit
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess
 from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, read_csv, write_csv
@@ -74,6 +75,8 @@ def submit(
         check_written(path, fmt, wanted.columns, masks, wanted.order, wanted.sizes)
     empty = sum(each.size == 0 for each in masks.values())
     console.print(f"submit: {len(masks)} rows ({empty} empty masks) in {wanted.output}, read back and checked")
+    if not oof:
+        say_next_stage(console, next_stage("submit", settings), experiment, overrides)
 
 
 @dataclass(frozen=True)

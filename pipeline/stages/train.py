@@ -37,6 +37,7 @@ from pipeline.errors import DataError, some
 from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.records import Record
 from pipeline.rle import areas, read_csv
 
@@ -76,7 +77,7 @@ def train(
     console.print(
         f"train: {model} ({chosen.architecture}, {chosen.encoder}, weights: {chosen.weights or 'from scratch'}, "
         f"{parameters / 1e6:.1f} M parameters), fold {fold}: {len(data.training_rows)} images, "
-        f"{len(data.held_out_rows)} held out"
+        f"{len(data.held_out_rows)} held out, to {paths.folder}"
     )
 
     def say(text: str) -> None:
@@ -90,6 +91,7 @@ def train(
         paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}
     )
     paths.checkpoint.unlink(missing_ok=True)
+    say_next_stage(console, next_stage("train", settings, model, fold), experiment, overrides)
 
 
 def _fold_data(settings: Experiment, fold: int) -> FoldData:

@@ -32,6 +32,7 @@ from pipeline.data.oof import check_ids, read_out_of_fold
 from pipeline.data.probabilities import chunks, read_probabilities
 from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.metrics import Counts
+from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import UNTUNED, Held, threshold_counts
 from pipeline.records import MADE_BY, Record
 from pipeline.search import (
@@ -65,8 +66,8 @@ def tune(
     Example:
       python -m pipeline tune --experiment pipeline/experiments/demo.yaml --choose best
     """
-    changes = [] if choose is None else [f"tuning.choose={choose}"]
-    settings = load_experiment(experiment, [*(overrides or []), *changes])
+    overrides = [*(overrides or []), *([] if choose is None else [f"tuning.choose={choose}"])]
+    settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
     classes = settings.data.class_names
@@ -77,6 +78,7 @@ def tune(
     sets["ensemble"] = open_ensemble(artifacts, masks, "ensemble")
     of_members = [artifacts.fold(name, fold).oof for name in settings.members for fold in range(settings.folds.count)]
     record = Record.of(settings, "tune", [artifacts.images, artifacts.folds, artifacts.ensemble_oof, *of_members])
+    console.print(f"tune: {', '.join(sets)}: {settings.tuning.metric} of {len(masks)} masks, to {artifacts.tuning}")
     found: dict[str, Tuned] = {}
     for name, maps in sets.items():
         # The blend of a single member is that member; of several it may be one of them, if that has all the weight.
@@ -88,6 +90,7 @@ def tune(
         against = compare_with_source(settings, found["ensemble"].untuned, masks, console)
     content = nan_as_none(tuning_content(settings, found, against))
     write_json(artifacts.tuning, {**content, MADE_BY: record.stored()})
+    say_next_stage(console, next_stage("tune", settings), experiment, overrides)
 
 
 def tuning_content(settings: Experiment, found: dict[str, Tuned], against: dict[str, Any] | None) -> dict[str, Any]:

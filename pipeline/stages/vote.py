@@ -38,6 +38,7 @@ from pipeline.csv_options import (
 )
 from pipeline.errors import DataError, some
 from pipeline.metrics import BETA, Objective
+from pipeline.next_step import say_next
 from pipeline.rle import (
     RleFormat,
     RleTable,
@@ -130,6 +131,9 @@ def vote(
         f"vote: {len(masks)} rows of {len(files)} files in {output}; {changed} differ from {files[0].name}, "
         f"{empty} are empty"
     )
+    options = {"--format": fmt, "--columns": columns, "--class-column": class_column}
+    given = [word for option, value in options.items() if value for word in (option, value)]
+    say_next(console, "lint", output, *given)
 
 
 def learn_from_files(

@@ -64,7 +64,7 @@ def test_one_models_maps_stay_and_its_folds_are_averaged(plant, command_line):
     planted = plant(a=60)
     status, out, err = command_line("ensemble", "-e", planted.experiment)
     assert (status, err) == (0, "")
-    assert out.startswith("ensemble: a 1.000, averaged as probability; ")
+    assert "\nensemble: a 1.000, averaged as probability\n" in out
     assert planted.about.items() >= {"weights": {"a": 1.0}, "space": "probability"}.items()
     assert planted.about.keys() == {"weights", "space", "made_by"}
     blended = zarr.open_array(planted.artifacts.ensemble_oof)[:]

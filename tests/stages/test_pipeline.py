@@ -117,6 +117,12 @@ def test_score_gives_the_same_number(finished, python):
     assert set(scored["metrics"]) >= {"dice", "iou", "global-dice"}
 
 
+def test_the_run_says_what_comes_next_and_its_jobs_do_not(finished):
+    artifacts, _, printed = finished
+    assert printed.splitlines()[-1].endswith(f"lint {artifacts.submission} --format kaggle")
+    assert not any("next: " in log.read_text() for log in artifacts.log("train").parent.glob("*-*.log"))
+
+
 def test_provenance_names_inputs_settings_and_versions(finished):
     artifacts = finished[0]
     record = json.loads(artifacts.submission.with_suffix(".json").read_text())

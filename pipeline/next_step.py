@@ -1,0 +1,87 @@
+"""The command that comes after each one, as the last line of what it prints when it is called by hand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipeline.artifacts import Artifacts
+from pipeline.command import PARENT
+from pipeline.members import split_member
+
+if TYPE_CHECKING:
+    from pipeline.config import Experiment  # which commands on CSV files do without
+
+AFTER = {"prepare": "split", "split": "pseudo", "ensemble": "tune", "tune": "submit", "submit": "report"}
+
+
+def next_stage(done: str, settings: Experiment, model: str = "", fold: int = 0) -> list[str]:
+    """The stage that comes after one, and the options that say what it is to work on.
+
+    Args:
+        done: the stage.
+        model, fold: what has been trained, if it is that stage.
+    """
+    if done == "train":
+        return _of_fold("predict", model, fold)
+    if done == "predict":
+        return _first_missing(settings)
+    if done == "pseudo" or (done == "split" and settings.pseudo.experiment is None):
+        return _of_fold("train", next(iter(settings.models)), 0)
+    return [AFTER[done]]
+
+
+def _first_missing(settings: Experiment) -> list[str]:
+    """The training or prediction that is still to be done, or what comes after all of them."""
+    artifacts = Artifacts.of(settings)
+    for member in settings.members:
+        model, _ = split_member(member)
+        for fold in range(settings.folds.count):
+            paths = artifacts.fold(member, fold)
+            if not paths.weights.exists():
+                return _of_fold("train", model, fold)
+            if not (paths.oof.exists() and paths.test.exists()):
+                return _of_fold("predict", model, fold)
+    return ["ensemble"]
+
+
+def _of_fold(stage: str, model: str, fold: int) -> list[str]:
+    return [stage, "--model", model, "--fold", str(fold)]
+
+
+def check_of_submission(settings: Experiment) -> list[str | Path]:
+    """What looks through an experiment's submission before it is uploaded, with all that the data set knows of it."""
+    data = settings.data
+    words = ["lint", Artifacts.of(settings).submission, "--format", data.submission_format]
+    for option, place in (("--sample", "sample_submission"), ("--images", "test_images")):
+        if name := getattr(data, place, None):
+            words += [option, data.root / name]
+    return words
+
+
+def say_next_stage(console: Console, stage: Sequence[str], file: Path, overrides: Sequence[str] | None) -> None:
+    """Print the command of a stage, for the experiment that was given with the same overrides."""
+    name, *options = stage
+    given = [word for override in overrides or [] for word in ("--set", override)]
+    say_next(console, name, "--experiment", file, *given, *options)
+
+
+def say_next(console: Console, *words: str | Path) -> None:
+    """Print a command as it can be pasted; nothing in a job of a run, which knows itself what comes next."""
+    if PARENT in os.environ:
+        return
+    interpreter = Path(sys.orig_argv[0])  # as it was called, such as .venv/bin/python
+    shown = [_from_here(word) if isinstance(word, Path) else word for word in words]
+    console.print(f"next: {shlex.join([_from_here(interpreter), '-m', 'pipeline', *shown])}")
+
+
+def _from_here(path: Path) -> str:
+    """A path, without the working directory if it lies there."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,79 @@
+import shlex
+
+import pytest
+
+from pipeline.artifacts import Artifacts
+from pipeline.command import PARENT
+from pipeline.config import load_experiment
+from pipeline.next_step import next_stage
+
+NETWORK = {"architecture": "Unet", "encoder": "resnet18", "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
+
+
+def pasted(out):
+    """The words of the last line, as a shell has them."""
+    words = shlex.split(out.splitlines()[-1])
+    assert words[0] == "next:"
+    assert words[2:4] == ["-m", "pipeline"]
+    return words[4:]
+
+
+def test_pasting_each_last_line_leads_from_the_images_to_the_report(tmp_path, write_experiment, command_line):
+    fast = {"prediction": {"engine": "torch"}, "tuning": {"search": "threshold"}}
+    file = write_experiment(tmp_path, models={"unet": NETWORK}, **fast)
+    options = ["--experiment", str(file), "--set", "image.size=[32, 64]", "--set", "training.epochs=1"]
+    words, walked = ["prepare", *options], []
+    while words[0] != "report":
+        walked.append(words[0])
+        status, out, err = command_line(*words)
+        assert (status, err) == (0, "")
+        words = pasted(out)
+        assert words[1:7] == options
+    folds = ["train", "predict"] * 2
+    assert walked == ["prepare", "split", *folds, "ensemble", "tune", "submit"]
+    status, out, _ = command_line(*words)
+    assert status == 0
+    assert "next: " not in out
+
+
+def test_what_is_there_is_not_to_be_done_again(tmp_path, write_experiment):
+    file = write_experiment(tmp_path, models={"a": NETWORK, "b": NETWORK}, prediction={"views": "separate"})
+    settings = load_experiment(file)
+    artifacts = Artifacts.of(settings)
+
+    def write(member, fold, *names):
+        for name in names:
+            path = getattr(artifacts.fold(member, fold), name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    for fold in range(2):
+        write("a", fold, "weights")
+    assert next_stage("train", settings, "a", 1) == ["predict", "--model", "a", "--fold", "1"]
+    for fold in range(2):
+        write("a", fold, "oof", "test")
+    write("a@mirrored", 0, "oof", "test")
+    write("a@mirrored", 1, "oof")
+    assert next_stage("predict", settings) == ["predict", "--model", "a", "--fold", "1"]
+    write("a@mirrored", 1, "test")
+    assert next_stage("predict", settings) == ["train", "--model", "b", "--fold", "0"]
+
+
+@pytest.mark.parametrize(("given", "follows"), [("null", "train"), ("other", "pseudo")])
+def test_pseudo_labels_come_before_the_training_where_there_are_any(tmp_path, write_experiment, given, follows):
+    settings = load_experiment(write_experiment(tmp_path), [f"pseudo.experiment={given}"])
+    assert next_stage("split", settings)[0] == follows
+    assert next_stage("pseudo", settings) == ["train", "--model", "unet", "--fold", "0"]
+
+
+def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_path, command_line, monkeypatch):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("id,mask\n1,1 3\n")
+    blend = tmp_path / "c d.csv"
+    words = ["vote", tmp_path / "a.csv", tmp_path / "b.csv", "-o", blend]
+    out = command_line(*words, "--columns", "id,mask", "--format", "carvana")[1]
+    assert pasted(out) == ["lint", str(blend), "--format", "carvana", "--columns", "id,mask"]
+    assert command_line(*words, "--quiet")[1] == ""
+    monkeypatch.setattr("pipeline.command.die_with", lambda _: None)
+    monkeypatch.setenv(PARENT, "1")
+    assert "next: " not in command_line(*words)[1]
