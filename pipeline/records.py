@@ -206,14 +206,16 @@ def code_of(stage: str) -> str:
 
 @functools.cache
 def _module(name: str) -> tuple[str, tuple[str, ...]]:
-    """A module's hash, and what it imports from the project."""
-    tree = ast.parse(_source(name).read_bytes())
+    """Hash of a module and of the files of its name beside it, a page's template; what it imports from the project."""
+    source = _source(name)
+    tree = ast.parse(source.read_bytes())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             del body[0]
     imported = {each for node in ast.walk(tree) for each in _imports(node)}
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imported))
+    beside = [file.read_bytes() for file in sorted(source.parent.glob(f"{source.stem}.*")) if file != source]
+    return hashlib.sha256(b"".join([ast.dump(tree).encode(), *beside])).hexdigest(), tuple(sorted(imported))
 
 
 def _is_text(statement: ast.stmt) -> bool:

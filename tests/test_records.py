@@ -174,5 +174,15 @@ def test_code_is_what_a_stage_imports_without_its_comments(project):
     assert code() != before
 
 
+def test_a_template_beside_a_module_is_code_of_it(project):
+    folder, code = project
+    (folder / "lines.html").write_text("<p>")
+    before = code()
+    (folder / "other.html").write_text("<p>")
+    assert code() == before
+    (folder / "lines.html").write_text("<b>")
+    assert code() != before
+
+
 def test_training_does_not_depend_on_what_comes_after_it():
     assert len({code_of(stage) for stage in ("prepare", "split", "train", "predict", "tune", "submit")}) == 6
