@@ -54,6 +54,12 @@ class FoldArtifacts:
         return self.folder / "last.ckpt"
 
     @property
+    def tensorboard(self) -> Path:
+        """The history once more, in a folder that TensorBoard shows beside those of the other folds and models."""
+        model = self.folder.parent
+        return model.parent / "tensorboard" / f"{model.name}-{self.folder.name}"
+
+    @property
     def oof(self) -> Path:
         return self.folder / f"{member_name('oof', self.view)}.zarr"
 

@@ -376,6 +376,8 @@ class TrainingSettings(Settings):
     """GPUs (or CPU processes) that share one training by DDP."""
     compile: bool = False
     """Compile the network with torch.compile: a minute or more at the start, which pays in long trainings on GPUs."""
+    tensorboard: bool = False
+    """Write the history for TensorBoard, too: ``tensorboard --logdir kfold/<experiment>/tensorboard``."""
     augmentation: AugmentationSettings = AugmentationSettings()
 
     @model_validator(mode="after")

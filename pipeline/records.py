@@ -42,6 +42,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 """The settings that each stage depends on by itself; what came before it is among its inputs."""
 
+ONLY_SHOWN = {"training": {"tensorboard"}}
+"""A model's settings that show its training and change nothing in it."""
+
 NEUTRAL = ("artifacts", "command", "config", "errors", "members", "next_step", "records", "results")
 """Modules of the project whose code changes no artifact: what they settle shows in settings, paths and printing."""
 
@@ -102,7 +105,7 @@ def settings_of(experiment: Experiment, stage: str, model: str | None = None) ->
     settings = experiment.model_dump(mode="json", include=SECTIONS[stage])
     if stage == "train":
         settings |= {
-            "model": experiment.models[model].model_dump(mode="json"),
+            "model": experiment.models[model].model_dump(mode="json", exclude=ONLY_SHOWN),
             "classes": list(experiment.data.class_names),
         }
     return settings

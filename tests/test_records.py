@@ -143,6 +143,12 @@ def test_a_models_own_recipe_concerns_its_training_alone(experiment):
     assert set(settings_of(experiment, "tune")) == {"tuning"}
 
 
+def test_showing_a_training_outdates_no_weights(tmp_path, write_experiment, experiment):
+    shown = load_experiment(write_experiment(tmp_path), ["training.tensorboard=true"])
+    assert shown.models["unet"].training.tensorboard
+    assert settings_of(shown, "train", "unet") == settings_of(experiment, "train", "unet")
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of three modules, of which the stage imports one."""

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
 from segmentation_models_pytorch.base import ClassificationHead
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -172,7 +174,8 @@ class SegmentationTraining(L.LightningModule):
             there = (masks >= HALF).any(-1).any(-1).float()
             presence = binary_cross_entropy_with_logits(self.presence(self.deepest).float(), there)
             loss = loss + self.settings.auxiliary * presence
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
+        options = {"on_step": False, "on_epoch": True, "batch_size": len(batch[0]), "sync_dist": True}
+        self.log("train_loss", loss, logger=False, **options)  # EpochLog writes it
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
@@ -182,7 +185,7 @@ class SegmentationTraining(L.LightningModule):
         # Metrics add up over images and processes, however unequal the batches are.
         self.val_loss.update(loss, len(logits))
         self.val_dice.update(mask_dice(logits > 0, masks >= HALF))
-        self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice})
+        self.log_dict({"val_loss": self.val_loss, "val_dice": self.val_dice}, logger=False)
 
     def sized(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch at the size of this epoch."""
@@ -359,7 +362,7 @@ def refresh_batch_norm(module: SegmentationTraining, trainer: L.Trainer) -> None
 
 
 class EpochLog(Callback):
-    """Writes ``history.csv`` and prints one line after each epoch; survives a resumption."""
+    """Writes ``history.csv`` and TensorBoard's scalars, and prints one line after each epoch; survives a resumption."""
 
     FIELDS = (
         *("epoch", "train_loss", "val_loss", "val_dice", "learning_rate"),
@@ -408,6 +411,9 @@ class EpochLog(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+        for logger in trainer.loggers:
+            logger.log_metrics({name: row[name] for name in self.FIELDS[1:]}, row["epoch"])
+            logger.experiment.flush()  # else it keeps two minutes of them, which a kill would take from the curve
         self.say(
             f"epoch {row['epoch']:>3}/{trainer.max_epochs}"
             f"{time_left(row['seconds'], module.epoch_pixels(), trainer.current_epoch)}  "
@@ -439,6 +445,7 @@ def train_network(
     log = EpochLog(paths.history, say)
     checkpoints = ModelCheckpoint(paths.folder, paths.checkpoint.stem, enable_version_counter=False)
     average = weight_averages(settings)
+    checkpoint = resumable(paths.checkpoint, origin)
     trainer = L.Trainer(
         max_epochs=settings.epochs,
         accelerator=device.type if device.type != "cuda" else "gpu",
@@ -449,12 +456,11 @@ def train_network(
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        logger=False,
+        logger=tensorboard_logger(paths.tensorboard, resumes=checkpoint is not None) if settings.tensorboard else False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=paths.folder,
     )
-    checkpoint = resumable(paths.checkpoint, origin)
     if checkpoint:
         say(f"resuming from {checkpoint}")
     L.seed_everything(seed, verbose=False)
@@ -475,6 +481,13 @@ def weight_averages(settings: TrainingSettings) -> list[WeightAveraging]:
     if settings.soup:
         return [WeightSoup(settings.soup)]
     return [MovingAverage(settings.ema_decay)] if settings.ema_decay else []
+
+
+def tensorboard_logger(folder: Path, resumes: bool) -> TensorBoardLogger:
+    """Writes to the folder, which a training from the start empties and a resumed one adds to."""
+    if not resumes:
+        shutil.rmtree(folder, ignore_errors=True)
+    return TensorBoardLogger(folder.parent, name=None, version=folder.name)
 
 
 def resumable(checkpoint: Path, origin: dict[str, Any]) -> Path | None:

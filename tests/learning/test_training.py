@@ -4,8 +4,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim.swa_utils import update_bn
 
 from pipeline.artifacts import FoldArtifacts
@@ -298,6 +300,34 @@ def test_a_soup_keeps_frozen_statistics_and_an_interruption_changes_nothing(tmp_
     kept = [name for name in start if name.startswith(tuple(f"body.encoder.{module}" for module in frozen))]
     assert kept
     assert all(torch.equal(start[name], whole[name]) for name in kept)
+
+
+def test_tensorboard_shows_the_history_and_a_resumed_training_goes_on_in_the_same_curve(tmp_path):
+    paths = FoldArtifacts(tmp_path / "unet" / "fold1")
+    settings = TrainingSettings(epochs=3, batch_size=2, tensorboard=True)
+
+    def train(say):
+        train_network(build_network(TINY, seed=1), tiny_data(), settings, 1, paths, {"run": 1}, say)
+
+    def stop(line):
+        if "epoch   2/3" in line:
+            raise InterruptedError
+
+    curves = tmp_path / "tensorboard" / "unet-fold1"
+    curves.mkdir(parents=True)
+    (curves / "events.out.tfevents.1").write_bytes(b"of an earlier training")
+    with pytest.raises(InterruptedError):
+        train(stop)
+    train(lambda _: None)
+    history = pd.read_csv(paths.history, index_col="epoch")
+    shown = EventAccumulator(str(curves)).Reload()
+    assert shown.Tags()["scalars"] == history.columns.tolist()
+    for name, column in history.items():
+        points = {event.step: event.value for event in shown.Scalars(name)}
+        assert sorted(points) == [1, 2, 3]
+        # The second epoch was trained once more, in its own time.
+        assert [points[epoch] for epoch in (1, 2, 3)] == pytest.approx(column.tolist(), rel=1e-5)
+    assert not (curves / "events.out.tfevents.1").exists()
 
 
 def test_a_soup_of_more_epochs_than_there_are_is_refused():
