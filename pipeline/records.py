@@ -45,8 +45,12 @@ SECTIONS: dict[str, dict[str, Any]] = {
 ONLY_SHOWN = {"training": {"tensorboard"}}
 """A model's settings that show its training and change nothing in it."""
 
-NEUTRAL = ("artifacts", "command", "config", "errors", "members", "next_step", "records", "results")
-"""Modules of the project whose code changes no artifact: what they settle shows in settings, paths and printing."""
+NEUTRAL = (
+    *("artifacts", "command", "config", "errors", "members", "next_step", "records", "results"),
+    "report.preview",
+)
+"""Modules of the project whose code changes no artifact: what they settle shows in settings, paths,
+printing, and a picture that no stage reads."""
 
 
 @dataclass(frozen=True)

@@ -8,5 +8,6 @@
 - ``facts``      folds and leaks, times, versions and settings
 - ``against``    the difference to another run
 - ``page``       all of it through the template ``page.html``, with ``page.css`` and ``page.js``
-- ``poster``     ``predictions.png``
+- ``poster``     ``predictions.png``, a grid of pictures
+- ``preview``    the same of one fold, for `predict --preview`
 """

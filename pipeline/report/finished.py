@@ -14,7 +14,6 @@ from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.config import Experiment
 from pipeline.data.cache import read_folds, read_images
 from pipeline.data.held_out import HeldOutMasks
-from pipeline.data.images import Photograph, read_image
 from pipeline.data.oof import check_ids
 from pipeline.data.probabilities import read_probabilities
 from pipeline.postprocess import Held, Postprocess, final_edges, stored_postprocess
@@ -114,7 +113,3 @@ class FinishedRun:
     def predicted(self, row: int, postprocess: Postprocess) -> np.ndarray:
         """Edges of a mask at the image's own size, as ``submit`` makes them."""
         return final_edges(self.map(row), *self.sizes[row], self.settings.image.fit, postprocess)
-
-    def photograph(self, row: int, at_least: tuple[int, int] | None = None) -> Photograph:
-        """The image of a mask; decoded at reduced size where ``at_least`` is given."""
-        return read_image(self.settings.data.root / self.masks["path"].iat[row], at_least)

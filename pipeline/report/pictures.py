@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+from pipeline.data.held_out import HeldOutMasks
+from pipeline.data.images import read_image
 from pipeline.geometry import content_box, resample, restore
 from pipeline.postprocess import LEVELS, Postprocess, counts_by_threshold, joint_histogram
 from pipeline.report.finished import FinishedRun
@@ -43,7 +46,7 @@ class Pictures:
 
 def draw_mask(run: FinishedRun, row: int) -> Pictures:
     """A mask as the submission would have it, beside the true one."""
-    sight = Sight.of(run, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings.data.root, row, SIDE)
     predicted = sight.shrunk(run.predicted(row, run.chosen(row)))
     return Pictures(
         truth=encode(tinted(sight.photograph, sight.truth, TRUE)),
@@ -55,7 +58,7 @@ def draw_mask(run: FinishedRun, row: int) -> Pictures:
 
 def draw_difference(run: FinishedRun, row: int, postprocess: Postprocess) -> str:
     """Where a mask with these settings and the true one differ, as a data URI."""
-    sight = Sight.of(run, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings.data.root, row, SIDE)
     return encode(difference(sight.photograph, sight.truth, sight.shrunk(run.predicted(row, postprocess))))
 
 
@@ -65,7 +68,7 @@ def panel_item(run: FinishedRun, row: int) -> dict[str, object]:
     Bytes are base64: ``probability`` (h * w), 255 = 1.0, and ``truth``, one bit a pixel. ``intersection`` and
     ``predicted`` are pixels at the image's own size, for the thresholds 0 to 255.
     """
-    sight = Sight.of(run, row, PANEL_SIDE)
+    sight = Sight.of(run.held_out, run.settings.data.root, row, PANEL_SIDE)
     height, width = sight.truth.shape
     restored = restore(run.map(row), *run.sizes[row], run.settings.image.fit)
     histogram = joint_histogram(restored.ravel(), from_edges(run.truth[row], restored.shape).ravel())
@@ -94,11 +97,12 @@ class Sight:
     """The photograph's own height and width."""
 
     @classmethod
-    def of(cls, run: FinishedRun, row: int, side: int) -> Sight:
-        full = run.sizes[row]
+    def of(cls, masks: HeldOutMasks, root: Path, row: int, side: int) -> Sight:
+        """A mask's, whose photograph lies somewhere below ``root``, with sides of at most ``side`` pixels."""
+        full = masks.sizes[row]
         size = shown_size(*full, side)
-        pixels = resample(run.photograph(row, at_least=size).pixels, *size)
-        return cls(pixels, shrink_mask(run.truth[row], full, size), full)
+        pixels = resample(read_image(root / masks.table["path"].iat[row], at_least=size).pixels, *size)
+        return cls(pixels, shrink_mask(masks.truth[row], full, size), full)
 
     def shrunk(self, edges: np.ndarray) -> np.ndarray:
         """A mask of the photograph's own size at this one, bool (h, w)."""

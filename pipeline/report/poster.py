@@ -1,41 +1,71 @@
-"""``predictions.png``: the worst, middle and best out-of-fold masks with their outlines."""
+"""``predictions.png``: the worst, middle and best out-of-fold masks; and how such a grid of pictures is drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 
 from pipeline.report.finished import FinishedRun
-from pipeline.report.pictures import PREDICTED, TRUE
+from pipeline.report.pictures import PREDICTED, SIDE, TRUE, Sight, difference, tinted
 from pipeline.report.scores import Scores
 from pipeline.report.selection import extremes
-from pipeline.rle import from_edges
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
+COLUMNS = 6
+LINES = ("photograph", "truth", "prediction", "difference")
+WHAT = "out-of-fold masks, Dice; difference: missed in blue, too much in pink, right in white"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A mask of the grid."""
+
+    title: str
+    sight: Sight
+    predicted: np.ndarray
+    """bool (h, w)."""
+
+    @property
+    def pictures(self) -> tuple[np.ndarray, ...]:
+        """One for each of ``LINES``, uint8 (h, w, 3)."""
+        photograph, truth = self.sight.photograph, self.sight.truth
+        return (
+            photograph,
+            tinted(photograph, truth, TRUE),
+            tinted(photograph, self.predicted, PREDICTED),
+            difference(photograph, truth, self.predicted),
+        )
+
 
 def draw_poster(run: FinishedRun, scores: Scores, path: Path) -> None:
-    """Three rows of pictures: the worst, the middle and the best by Dice."""
-    picks = extremes(scores.worst_first)
-    shown = len(picks["worst"])
-    figure, axes = plt.subplots(3, shown, figsize=(1.9 * shown, 7.6), squeeze=False, layout="constrained")
-    for line, (title, rows) in zip(axes, picks.items(), strict=True):
-        for axis, row in zip(line, rows, strict=True):
+    """A few masks of the worst, of the middle and of the best by Dice, as the submission would have them."""
+    columns = []
+    for title, rows in extremes(scores.worst_first, COLUMNS // 3).items():
+        for row in rows.tolist():
             heading = " ".join(filter(None, (title, run.masks["class"].iat[row])))
-            _draw_one(axis, run, int(row), f"{heading}: {scores.dice[row]:.3f}")
-    figure.suptitle(f"{run.settings.name}: out-of-fold masks, Dice; predicted in pink, true in blue", fontsize=10)
-    figure.savefig(path, dpi=110)
+            sight = Sight.of(run.held_out, run.settings.data.root, row, SIDE)
+            predicted = sight.shrunk(run.predicted(row, run.chosen(row)))
+            columns.append(Column(f"{heading}: {scores.dice[row]:.3f}", sight, predicted))
+    draw_grid(columns, f"{run.settings.name}: {WHAT}", path)
+
+
+def draw_grid(columns: Sequence[Column], title: str, path: Path) -> None:
+    """A column for each mask: photograph, truth, prediction and difference; a PNG."""
+    size = (1.9 * len(columns), 1.9 * len(LINES))
+    figure, axes = plt.subplots(len(LINES), len(columns), figsize=size, squeeze=False, layout="constrained")
+    for of_column, column in zip(axes.T, columns, strict=True):
+        for axis, picture in zip(of_column, column.pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        of_column[0].set_title(column.title, fontsize=8)
+    for axis, line in zip(axes[:, 0], LINES, strict=True):
+        axis.set_ylabel(line, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110, format="png")
     plt.close(figure)
-
-
-def _draw_one(axis: Any, run: FinishedRun, row: int, title: str) -> None:
-    axis.imshow(run.photograph(row).pixels)
-    for edges, colour in ((run.truth[row], TRUE), (run.predicted(row, run.chosen(row)), PREDICTED)):
-        if edges.size:
-            rgb = [level / 255 for level in colour]
-            axis.contour(from_edges(edges, run.sizes[row]), levels=[0.5], colors=[rgb], linewidths=1.2)
-    axis.set_title(title, fontsize=8)
-    axis.axis("off")

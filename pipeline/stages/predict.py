@@ -3,6 +3,7 @@
 Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors, folds.csv, images.csv and its small copies
 Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held-out images' masks, 255 = 1.0
         kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images' masks
+        FILE with --preview                            a PNG of some held-out images: truth, prediction, difference
         where views are stored apart (``prediction.views``), each view's: oof@mirrored.zarr, test@mirrored.zarr, ...
 
     python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
@@ -11,8 +12,11 @@ Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from pipeline.artifacts import Artifacts
 from pipeline.command import (
@@ -38,12 +42,18 @@ from pipeline.members import member_name
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.records import Record
 
+PreviewOption = Annotated[
+    Path | None,
+    typer.Option("--preview", metavar="FILE", help="Draw some held-out images: truth, prediction, difference (PNG)."),
+]
+
 
 def predict(
     experiment: ExperimentOption,
     model: ModelOption,
     fold: FoldOption,
     overrides: OverridesOption = None,
+    preview: PreviewOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Predict the held-out images and the test images with one trained fold.
@@ -93,6 +103,11 @@ def predict(
     rate = count / (time.perf_counter() - started)
     exactness = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(f"  {model} fold {fold}, {rate:.1f} images/s with {name}{exactness}")
+    if preview is not None:
+        from pipeline.report.preview import draw_preview  # with matplotlib, which predictions do without
+
+        draw_preview(settings, model, fold, preview)
+        console.print(f"  {model} fold {fold}, preview in {preview}")
     say_next_stage(console, next_stage("predict", settings), experiment, overrides)
 
 
