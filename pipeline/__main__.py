@@ -18,7 +18,7 @@ from pipeline.command import run_command
 
 COMMANDS = (
     *("run", "prepare", "split", "pseudo", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
-    *("segment", "export", "vote", "lint", "convert", "kaggle-metric"),
+    *("segment", "export", "bundle", "vote", "lint", "convert", "kaggle-metric"),
 )
 STAGES = Path(__file__).parent / "stages"
 

@@ -54,7 +54,7 @@ class Predictor:
         blend = stored_blend(artifacts.ensemble_weights, settings.members)
         options = settings.prediction
         views = Views.of(settings)
-        used = {split_member(name)[0] for name, weight in zip(settings.members, blend.weights, strict=True) if weight}
+        used = used_models(settings, blend)
         reserve_gpus(1)
         rows = np.arange(len(sample))
         engines = [
@@ -71,26 +71,45 @@ class Predictor:
 
     def masks(self, photographs: Sequence[Photograph]) -> list[list[np.ndarray]]:
         """The edges of each class of each photograph, column-major, uint32, at the photograph's own size."""
-        image = self.settings.image
         small = np.stack([to_network_size(photograph, self.settings) for photograph in photographs])
+        views = range(len(self.settings.prediction.stored_views))
+        members = [[of_fold[view] for of_fold in of_model] for of_model in self.maps(small) for view in views]
+        return self.edges(members, [(photograph.height, photograph.width) for photograph in photographs])
+
+    def maps(self, small: np.ndarray) -> list[list[np.ndarray]]:
+        """What each model's folds say of images, each as ``predict_bytes`` has it, uint8 (V, N * C, H, W).
+
+        Args:
+            small: uint8 (N, H, W, 3), of ``to_network_size``.
+        """
         batch = torch.from_numpy(small).permute(0, 3, 1, 2).contiguous().to(best_device())
-        maps = self.blend(self._members(batch)).reshape(len(photographs), len(self.postprocess), *image.size)
+        return [[predict_bytes(engines, batch, self.views) for engines in of_model] for of_model in self.engines]
+
+    def edges(
+        self, members: Sequence[Sequence[np.ndarray]], sizes: Sequence[tuple[int, int]]
+    ) -> list[list[np.ndarray]]:
+        """As ``masks``, of maps.
+
+        Args:
+            members: each member's maps by each fold, uint8 (N * C, H, W), as ``test.zarr`` has them.
+            sizes: height and width of each image.
+        """
+        image = self.settings.image
+        maps = self.blend(members).reshape(len(sizes), len(self.postprocess), *image.size)
         return [
             [
-                final_edges(prob_hw, photograph.height, photograph.width, image.fit, of_class)
+                final_edges(prob_hw, *size, image.fit, of_class)
                 for prob_hw, of_class in zip(of_image, self.postprocess, strict=True)
             ]
-            for photograph, of_image in zip(photographs, maps, strict=True)
+            for size, of_image in zip(sizes, maps, strict=True)
         ]
 
-    def _members(self, batch: torch.Tensor) -> list[list[np.ndarray]]:
-        """Each member's maps by each fold, uint8 (N * C, H, W), as ``test.zarr`` has them."""
-        members: list[list[np.ndarray]] = []
-        views = range(len(self.settings.prediction.stored_views))
-        for of_folds in self.engines:
-            maps = [predict_bytes(engines, batch, self.views) for engines in of_folds]  # of each (V, N * C, H, W)
-            members += [[of_fold[view] for of_fold in maps] for view in views]
-        return members
+
+def used_models(settings: Experiment, blend: Blend) -> list[str]:
+    """The models that have a weight in the blend."""
+    weights = zip(settings.members, blend.weights, strict=True)
+    used = {split_member(name)[0] for name, weight in weights if weight}
+    return [model for model in settings.models if model in used]
 
 
 def to_network_size(photograph: Photograph, settings: Experiment) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""What is in a bundle.
+
+pipeline/                   the code
+kfold/<experiment>/         settings without this machine's paths, weights, blend, post-processing
+notebook.ipynb              test images -> submission.csv
+requirements.txt            the packages that prediction imports, in these versions
+README.md                   how to upload and run it
+bundle.json                 options of the command ``segment``, packages by module, SHA-256 of the experiment's files
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import packages_distributions, version
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from pipeline import PROJECT
+from pipeline.artifacts import Artifacts, fingerprint, need, read_json, write_json, write_text
+from pipeline.bundling.notebook import make_notebook
+from pipeline.bundling.plans import Plan
+from pipeline.config import DataSettings, Experiment
+from pipeline.learning.predictor import stored_blend, used_models
+from pipeline.records import MADE_BY, record_of
+
+NOTEBOOK, MANIFEST = "notebook.ipynb", "bundle.json"
+ENTRY = "pipeline/stages/segment.py"
+NOT_NEEDED = ("__pycache__", "experiments", "profiles")
+ONLY_TYPES = ["pipeline.data.augmentation"]  # modules that prediction names in annotations and does not import
+BY_OTHERS = ("onnxscript",)  # what torch.onnx imports when a network is exported, for the engine onnxruntime
+
+README = """\
+# {name}
+
+Predicts by {plan}. No step on Kaggle needs the internet.
+
+1. Wheels, if Kaggle lacks packages (the notebook's second step names them): in a Kaggle notebook with the internet on,
+   `pip download -r requirements.txt -d wheels`; lines of packages that are there can go first, and so can large wheels
+   afterwards. Put the folder `wheels` beside this file.
+2. Upload this folder as a dataset: `kaggle datasets init -p .`, give it a name in `dataset-metadata.json`, and
+   `kaggle datasets create -p . --dir-mode zip`.
+3. Import `notebook.ipynb` into the competition; attach this dataset and the competition's data; turn the internet off.
+4. Its first step looks for a folder `{images}` and for `{sample}`. Edit the paths where these are called otherwise.
+
+Elsewhere: `IMAGES=... SAMPLE=... jupyter execute notebook.ipynb` in this folder, or without a notebook
+`python -m pipeline segment --experiment {settings} IMAGES --csv submission.csv --sample SAMPLE {options}`.
+"""
+
+
+def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
+    """Write all of it.
+
+    Args:
+        folder: to be made.
+
+    Raises:
+        DataError: the experiment is not finished.
+    """
+    shutil.copytree(PROJECT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns(*NOT_NEEDED))
+    copy = Artifacts(folder, settings.name)
+    write_experiment(copy, settings, plan)
+    needs = needed_packages()
+    options = plan.options(settings)
+    images, sample = names_of_data(settings.data)
+    experiment = copy.settings.relative_to(folder).as_posix()
+    nbformat.write(make_notebook(experiment, images, sample, options, str(plan)), folder / NOTEBOOK)
+    write_text(folder / "requirements.txt", "".join(f"{line}\n" for line in sorted(set(needs.values()), key=str.lower)))
+    readme = README.format(
+        name=settings.name,
+        plan=plan,
+        settings=experiment,
+        images=images,
+        sample=sample or "no sample",
+        options=" ".join(options),
+    )
+    write_text(folder / "README.md", readme)
+    files = sorted(path for path in copy.folder.rglob("*") if path.is_file())
+    prints = {path.relative_to(folder).as_posix(): fingerprint(path) for path in files}
+    write_json(folder / MANIFEST, {"experiment": settings.name, "options": options, "needs": needs, "files": prints})
+
+
+def write_experiment(copy: Artifacts, settings: Experiment, plan: Plan) -> None:
+    """Settings, weights, blend and post-processing."""
+    artifacts = Artifacts.of(settings)
+    write_settings(copy.settings, settings)
+    for path, new, stage in (
+        (artifacts.tuning, copy.tuning, "tune"),
+        (artifacts.ensemble_weights, copy.ensemble_weights, "ensemble"),
+    ):
+        write_json(new, {key: value for key, value in read_json(need(path, stage)).items() if key != MADE_BY})
+    for model in used_models(settings, stored_blend(artifacts.ensemble_weights, settings.members)):
+        for fold in range(plan.folds):
+            weights, new = artifacts.fold(model, fold).weights, copy.fold(model, fold).weights
+            new.parent.mkdir(parents=True)
+            shutil.copyfile(need(weights, "train"), new)
+            write_json(record_of(new), {"network": read_json(need(record_of(weights), "train"))["network"]})
+
+
+def write_settings(path: Path, settings: Experiment) -> None:
+    """Write them without paths of this machine and without start weights, which prediction has no use for.
+
+    Without ``workspace`` artifacts are looked for where the code lies.
+    """
+    values = settings.model_dump(mode="json", exclude={"workspace", "weights_dir"})
+    values["data"] = {name: values["data"][name] for name in ("source", *DataSettings.model_fields) if name != "root"}
+    for model in values["models"].values():
+        model |= {"weights": None, "frozen": []}
+    write_text(path, yaml.safe_dump(values, sort_keys=False))
+
+
+def names_of_data(data: DataSettings) -> tuple[str, str | None]:
+    """What the folder of the test images and the sample submission, if any, are called."""
+    images, sample = getattr(data, "test_images", None), getattr(data, "sample_submission", None)
+    return Path(images or "test").name, sample and Path(sample).name
+
+
+def needed_packages() -> dict[str, str]:
+    """Modules that prediction imports, some only where they are there, and the package of each: ``name==version``."""
+    finder = ModuleFinder([str(PROJECT)], excludes=ONLY_TYPES)
+    finder.run_script(str(PROJECT / ENTRY))
+    outside = {name.split(".")[0] for name in finder.badmodules} | {*BY_OTHERS}
+    packages = {name: found[0] for name, found in packages_distributions().items() if name in outside}
+    return {name: f"{package}=={version(package)}" for name, package in sorted(packages.items())}

@@ -1,0 +1,167 @@
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+
+from pipeline.bundling.checking import Room
+from pipeline.bundling.contents import needed_packages
+from pipeline.bundling.execute import execute
+from pipeline.bundling.plans import Estimate, Plan, Trial, best_within, masks_by, possible_plans
+from pipeline.config import load_experiment
+from pipeline.data.images import read_image
+from pipeline.errors import DataError
+from pipeline.learning.predictor import Predictor
+from pipeline.stages.bundle import bundle
+
+
+@pytest.fixture(scope="module")
+def bundled(finished, tmp_path_factory):
+    """The bundle of the finished run."""
+    folder = tmp_path_factory.mktemp("bundle") / "upload"
+    bundle(finished[1], folder, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path, write_experiment):
+    """``experiment(**sections)``: the settings of a tiny experiment."""
+    return lambda **sections: load_experiment(write_experiment(tmp_path, **sections))
+
+
+def test_the_notebook_writes_the_submission(finished, bundled, tmp_path, monkeypatch):
+    artifacts, _, photographs = finished
+    notebook = bundled / "notebook.ipynb"
+    nbformat.validate(nbformat.read(notebook, as_version=4))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPERIMENT", str(bundled / "kfold" / "tiny" / "experiment.yaml"))
+    monkeypatch.setenv("IMAGES", str(photographs))
+    execute(notebook)
+    assert (tmp_path / "submission.csv").read_bytes() == artifacts.submission.read_bytes()
+
+
+def test_nothing_in_it_names_where_it_was_made_or_start_weights(finished, bundled):
+    artifacts = finished[0]
+    for path in bundled.rglob("*"):
+        assert path.is_dir() or str(artifacts.workspace).encode() not in path.read_bytes(), path
+    settings = load_experiment(bundled / "kfold" / "tiny" / "experiment.yaml")
+    assert {model.weights for model in settings.models.values()} == {None}
+
+
+def test_packages_are_those_that_prediction_imports():
+    needs = needed_packages()
+    assert {"torch", "segmentation_models_pytorch", "zarr", "cv2", "yaml", "openvino"} <= set(needs)
+    assert not {"lightning", "albumentations", "sklearn", "snakemake", "nbclient", "pytest"} & set(needs)
+
+
+def test_check_names_what_is_missing_or_damaged(finished, bundled, tmp_path, command_line):
+    copy = shutil.copytree(bundled, tmp_path / "copy")
+    weights = copy / "kfold" / "tiny" / "one" / "fold1" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    words = ("bundle", "--experiment", finished[1], "--check", "-o")
+    status, _, err = command_line(*words, copy)
+    assert status == 1
+    assert f"{weights} is damaged" in err
+    weights.unlink()
+    assert f"{weights} is missing" in command_line(*words, copy)[2]
+    assert "run the stage 'bundle' first" in command_line(*words, tmp_path / "none")[2]
+
+
+def test_a_time_limit_leaves_out_folds_and_views(finished, tmp_path, command_line, monkeypatch):
+    _, experiment, _ = finished
+    monkeypatch.setattr(Trial, "minutes", lambda _, plan, count: count * plan.folds * (1 + plan.flip))
+    words = ("bundle", "--experiment", experiment, "-o", tmp_path / "upload")
+    status, _, err = command_line(*words, "--time-limit", 9, "--images", 10)
+    assert status == 1
+    assert "the fastest, 1 fold, views 1, takes about 10.0 minutes" in err
+    assert not (tmp_path / "upload").exists()
+    status, out, err = command_line(*words, "--time-limit", 10, "--images", 10)
+    assert status == 0, err
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert [row[:3] for row in rows] == [
+        ["2", "1 and mirrored", "40.0"],
+        ["1", "1 and mirrored", "20.0"],
+        ["2", "1", "20.0"],
+        ["1", "1", "10.0"],
+    ]
+    assert [bool(row[3]) for row in rows] == [False, False, True, True]
+    assert rows[0][-1] == "1.0000"
+    options = json.loads((tmp_path / "upload" / "bundle.json").read_text())["options"]
+    assert options == ["--folds", "1", "--set", "prediction.flip=false"]
+    assert len(list((tmp_path / "upload").rglob("weights.safetensors"))) == 2  # a fold of two models
+    status, out, err = command_line(*words, "--check")
+    assert status == 0, err
+    assert "all 4 masks are as expected, to the pixel" in out
+    assert "not empty" in command_line(*words)[2]
+
+
+def test_parts_of_a_trial_are_what_segment_would_predict(finished):
+    settings = load_experiment(finished[1])
+    trial = Trial.run(settings, 4)
+    part = Plan(1, (1.0,), flip=False)
+    photographs = [read_image(path, at_least=settings.image.size) for path in sorted(finished[2].iterdir())]
+    changed = settings.model_copy(update={"prediction": settings.prediction.model_copy(update={"flip": False})})
+    small = np.zeros((1, 64, 64, 3), np.uint8)
+    for plan, predictor in (
+        (Plan.whole(settings), Predictor.load(settings, small, 4)),
+        (part, Predictor.load(changed, small, 4, folds=1)),
+    ):
+        expected = [edges for of_image in predictor.masks(photographs) for edges in of_image]
+        found = masks_by(plan, trial.predictor, trial.maps, trial.sizes)
+        assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+    assert trial.likeness(part) < trial.likeness(Plan.whole(settings)) == 1
+
+
+def test_minutes_are_of_the_folds_and_pixels_that_are_used(experiment):
+    settings = experiment(prediction={"scales": [1.0, 2.0]})
+    trial = Trial(SimpleNamespace(settings=settings), [], [], loading=60.0, network=0.5, rest=0.1)
+    whole = Plan.whole(settings)
+    assert trial.minutes(whole, 600) == pytest.approx(1 + 1 + 6)
+    assert trial.minutes(replace(whole, folds=1, flip=False), 600) == pytest.approx(1 + 0.5 + 1 + 5 / 4)
+    assert trial.minutes(replace(whole, scales=(1.0,)), 600) == pytest.approx(1 + 1 + 1 + 5 / 5)
+
+
+def test_plans_leave_out_folds_mirrors_and_sizes(experiment):
+    plans = possible_plans(experiment(prediction={"scales": [0.5, 1.0]}))
+    assert len(plans) == len(set(plans)) == 8
+    assert plans[0] == Plan(2, (0.5, 1.0), flip=True)
+    assert plans[-1] == Plan(1, (1.0,), flip=False)
+    assert {plan.flip for plan in possible_plans(experiment(prediction={"views": "separate"}))} == {True}
+
+
+def test_of_what_fits_the_masks_that_are_most_alike_are_taken():
+    plans = [Plan(folds, (1.0,), flip) for folds in (2, 1) for flip in (True, False)]
+    numbers = zip(plans, (40, 20, 20, 10), (1.0, 0.97, 0.98, 0.96), strict=True)
+    estimates = [Estimate(plan, minutes, likeness, None) for plan, minutes, likeness in numbers]
+    assert [best_within(estimates, limit).plan for limit in (40, 39, 19)] == [plans[0], plans[2], plans[3]]
+    with pytest.raises(DataError, match=r"1 fold, views 1, takes about 10\.0 minutes"):
+        best_within(estimates, 9)
+
+
+def test_other_masks_than_the_submissions_are_refused(finished, tmp_path):
+    artifacts, experiment, _ = finished
+    room = Room(tmp_path, load_experiment(experiment))
+    text = artifacts.submission.read_text()
+    room.expected.write_text(text)
+    room.found.write_text(text)
+    assert "to the pixel" in room.verdict()
+    header, first, *rest = text.splitlines()
+    room.found.write_text("\n".join([header, first.split(",")[0] + ",1 1", *rest]) + "\n")
+    with pytest.raises(DataError, match=r"their mean Dice is 0\.\d"):
+        room.verdict()
+    room.found.write_text("\n".join([header, *rest]) + "\n")
+    with pytest.raises(DataError, match="other rows"):
+        room.verdict()
+
+
+def test_an_unfinished_experiment_names_the_stage_to_run(tmp_path, write_experiment, command_line):
+    words = ("bundle", "--experiment", write_experiment(tmp_path), "-o", tmp_path / "upload")
+    status, _, err = command_line(*words)
+    assert status == 1
+    assert "run the stage 'tune' first" in err
+    assert not (tmp_path / "upload").exists()
