@@ -34,7 +34,7 @@ class LazyCommands(typer.core.TyperGroup):
         if name not in COMMANDS:
             return None
         docstring = ast.get_docstring(ast.parse((STAGES / f"{_module(name)}.py").read_text(encoding="utf-8")))
-        return typer.core.TyperCommand(name, help=docstring.splitlines()[0])
+        return typer.core.TyperCommand(name, short_help=docstring.splitlines()[0])  # ``help`` would be cut off
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command itself, to be run."""
