@@ -122,7 +122,7 @@ def diagnose(read: Submission, sample: Submission | None, size_of: SizeOf, fmt: 
     if off_border:
         findings.append(Finding("warning", f"positions look counted from {base}", off_border, "--fix shifts them"))
     if turned:
-        fix = "--fix turns them, if the sizes are right: height, then width"
+        fix = "if they are right, another --format; else --fix turns them, if the sizes are right: height, then width"
         findings.append(Finding("warning", "masks look written along the other direction", turned, fix))
     if resized:
         fix = "resize the masks to the image's own size before encoding them"
