@@ -35,6 +35,8 @@ class FoldArtifacts:
     folder: Path
     view: str = AS_IT_IS
     """Whose maps ``oof`` and ``test`` are."""
+    parts: int = 1
+    """Into how many parts the test images are divided."""
 
     @property
     def weights(self) -> Path:
@@ -63,9 +65,15 @@ class FoldArtifacts:
     def oof(self) -> Path:
         return self.folder / f"{member_name('oof', self.view)}.zarr"
 
+    def test(self, part: int | str) -> Path:
+        """Maps of one part of the test images, which count from 1."""
+        name = "test" if self.parts == 1 else f"test-{part}of{self.parts}"
+        return self.folder / f"{member_name(name, self.view)}.zarr"
+
     @property
-    def test(self) -> Path:
-        return self.folder / f"{member_name('test', self.view)}.zarr"
+    def tests(self) -> list[Path]:
+        """Those of all parts."""
+        return [self.test(part) for part in range(1, self.parts + 1)]
 
 
 @dataclass(frozen=True)
@@ -74,10 +82,12 @@ class Artifacts:
 
     workspace: Path
     name: str
+    parts: int = 1
+    """Into how many parts the test images of a fold are divided."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Artifacts:
-        return cls(experiment.workspace, experiment.name)
+        return cls(experiment.workspace, experiment.name, experiment.prediction.parts)
 
     @property
     def folder(self) -> Path:
@@ -112,7 +122,7 @@ class Artifacts:
     def fold(self, member: str, fold: int | str) -> FoldArtifacts:
         """Those of a model, or of one of its views by the name that the ensemble knows it by."""
         model, view = split_member(member)
-        return FoldArtifacts(self.folder / model / f"fold{fold}", view)
+        return FoldArtifacts(self.folder / model / f"fold{fold}", view, self.parts)
 
     @property
     def ensemble_weights(self) -> Path:

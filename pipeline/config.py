@@ -451,6 +451,8 @@ class PredictionSettings(Settings):
     views: Literal["averaged", "separate"] = "averaged"
     """What becomes of these views of an image: their mean is stored, or each of them, so that `ensemble` weighs them
     as it weighs models. Storing them takes as many times the space."""
+    parts: int = Field(1, ge=1)
+    """Jobs that the test images of a fold are predicted by, so that they spread over GPUs or nodes."""
 
     @property
     def stored_views(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import Artifacts
+from pipeline.artifacts import Artifacts, FoldArtifacts
 from pipeline.command import PARENT
 from pipeline.config import Experiment
 from pipeline.members import member_name
@@ -41,10 +41,24 @@ class Graph:
     def folds(self) -> range:
         return range(self.settings.folds.count)
 
-    def maps(self, kind: str) -> list[Path]:
-        """Records of a fold's maps, "oof" or "test", of all views that are stored; Snakemake fills in the braces."""
+    @property
+    def parts(self) -> range:
+        """Of the test images, each predicted by a job of its own."""
+        return range(1, self.settings.prediction.parts + 1)
+
+    @property
+    def held_out_maps(self) -> list[Path]:
+        """Records of a fold's maps of the images that it holds out."""
+        return [record_of(of_view.oof) for of_view in self._of_views()]
+
+    def test_maps(self, *parts: int | str) -> list[Path]:
+        """Records of a fold's maps of some parts of the test images."""
+        return [record_of(of_view.test(part)) for of_view in self._of_views() for part in parts]
+
+    def _of_views(self) -> list[FoldArtifacts]:
+        """A fold's artifacts for each view that is stored; Snakemake fills in the braces."""
         members = [member_name("{model}", view) for view in self.settings.prediction.stored_views]
-        return [record_of(getattr(self.artifacts.fold(member, "{fold}"), kind)) for member in members]
+        return [self.artifacts.fold(member, "{fold}") for member in members]
 
     @property
     def labels(self) -> Path:
@@ -87,8 +101,8 @@ class Graph:
         files = [str(self.artifacts.submission), str(self.artifacts.truth)]
         return f"{shlex.join(command + files)} {{params.options}} > {{output:q}} 2> {{log:q}}"
 
-    def cores_of(self, model: str, fold: int | str) -> int:
-        """Processor cores for a fold's training, or prediction.
+    def cores_of(self, model: str, fold: int | str, part: int | str = 1, parts: int = 1) -> int:
+        """Processor cores for a fold's training, or for one part of its prediction.
 
         Beside a GPU its share of the machine. Else one, since two trainings on a core each take four fifths of the
         time that they take after each other on both; those for which not enough cores are left share what would
@@ -96,10 +110,10 @@ class Graph:
         """
         if self.gpus:
             return max(1, self.cores // self.gpus)
-        number = self.models.index(model) * len(self.folds) + int(fold)
-        trainings = len(self.models) * len(self.folds)
-        rest = trainings % self.cores
-        return 1 if number < trainings - rest else self.cores // rest
+        number = (self.models.index(model) * len(self.folds) + int(fold)) * parts + int(part) - 1
+        jobs = len(self.models) * len(self.folds) * parts
+        rest = jobs % self.cores
+        return 1 if number < jobs - rest else self.cores // rest
 
     def gpus_of(self, model: str) -> int:
         """GPUs for a training of that model."""

@@ -46,8 +46,11 @@ def _first_missing(settings: Experiment) -> list[str]:
             paths = artifacts.fold(member, fold)
             if not paths.weights.exists():
                 return _of_fold("train", model, fold)
-            if not (paths.oof.exists() and paths.test.exists()):
-                return _of_fold("predict", model, fold)
+            there = [path.exists() for path in paths.tests]
+            there[0] &= paths.oof.exists()
+            if not all(there):
+                part = ["--part", f"{there.index(False) + 1}/{len(there)}"] if any(there) else []
+                return [*_of_fold("predict", model, fold), *part]
     return ["ensemble"]
 
 

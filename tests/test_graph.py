@@ -22,6 +22,12 @@ def test_trainings_fill_the_cores_and_none_waits_for_more_than_there_are(tmp_pat
     assert not rest or cores - len(rest) < sum(rest) <= cores
 
 
+def test_parts_of_predictions_fill_the_cores_as_well(tmp_path, write_experiment):
+    jobs = graph(tmp_path, write_experiment, folds=2, cores=8)
+    shares = [jobs.cores_of(model, fold, part, 3) for model in MODELS for fold in range(2) for part in (1, 2, 3)]
+    assert shares == [1] * 8 + [2] * 4
+
+
 def test_a_gpu_takes_its_part_of_the_cores(tmp_path, write_experiment):
     jobs = graph(tmp_path, write_experiment, 5, cores=16, gpus=4, devices=2)
     assert jobs.cores_of("first", 3) == 4
@@ -33,9 +39,19 @@ def test_every_stored_view_has_a_record_of_its_own(tmp_path, write_experiment):
     def names(**prediction):
         path = write_experiment(tmp_path, models=MODELS, prediction=prediction)
         jobs = Graph(load_experiment(path), cores=2)
-        return [record.relative_to(jobs.artifacts.folder).as_posix() for record in jobs.maps("oof")]
+        folder = jobs.artifacts.folder / "{model}" / "fold{fold}"
+        records = (jobs.held_out_maps, jobs.test_maps(*jobs.parts), jobs.test_maps("{part}"))
+        return [[record.relative_to(folder).as_posix() for record in each] for each in records]
 
-    folder = "{model}/fold{fold}"
-    assert names(scales=[1.0, 0.5]) == [f"{folder}/oof.zarr.json"]
-    views = ("oof", "oof@mirrored", "oof@0.5", "oof@0.5-mirrored")
-    assert names(scales=[1.0, 0.5], views="separate") == [f"{folder}/{view}.zarr.json" for view in views]
+    def records(*names):
+        return [f"{name}.zarr.json" for name in names]
+
+    assert names(scales=[1.0, 0.5]) == [records("oof"), records("test"), records("test")]
+    views = ("", "@mirrored", "@0.5", "@0.5-mirrored")
+    assert names(scales=[1.0, 0.5], views="separate")[0] == records(*(f"oof{view}" for view in views))
+    assert names(flip=False, parts=2) == [
+        records("oof"),
+        records("test-1of2", "test-2of2"),
+        records("test-{part}of2"),
+    ]
+    assert names(views="separate", parts=2)[2] == records("test-{part}of2", "test-{part}of2@mirrored")

@@ -12,7 +12,7 @@ import zarr
 from pipeline.artifacts import Artifacts
 from pipeline.data.cache import read_folds
 from pipeline.data.classes import mask_ids
-from pipeline.data.probabilities import Probabilities, read_probabilities
+from pipeline.data.probabilities import Concatenated, Probabilities, concatenate, read_probabilities
 from pipeline.errors import DataError, some
 from pipeline.members import split_member
 
@@ -61,11 +61,18 @@ def read_out_of_fold(artifacts: Artifacts, member: str, folds: int, classes: Seq
     return OutOfFold(fold, position, maps)
 
 
-def open_test_maps(artifacts: Artifacts, member: str, fold: int, ids: list[str]) -> zarr.Array:
-    """Open one fold's maps of the test masks with these ids; raises ``DataError`` if they are missing or others."""
-    path = artifacts.fold(member, fold).test
-    stored = read_probabilities(path, predict_command(member, fold))
-    check_ids(stored, ids, path)
+def open_test_maps(artifacts: Artifacts, member: str, fold: int, ids: list[str]) -> Concatenated:
+    """Open one fold's maps of the test masks with these ids, in all their parts.
+
+    Raises:
+        DataError: a part is missing or of another size than the first, or the maps are of other masks.
+    """
+    paths = artifacts.fold(member, fold).tests
+    parts = [read_probabilities(path, predict_command(member, fold)) for path in paths]
+    for part, path in zip(parts, paths, strict=True):
+        check_size(part.maps, path, parts[0].maps, paths[0])
+    stored = concatenate(parts)
+    check_ids(stored, ids, paths[0].with_name(some([path.name for path in paths])))
     return stored.maps
 
 
@@ -74,7 +81,9 @@ def predict_command(member: str, fold: int) -> str:
     return f"predict --model {split_member(member)[0]} --fold {fold}"
 
 
-def check_size(maps: zarr.Array, path: Path, reference: zarr.Array, reference_path: Path) -> None:
+def check_size(
+    maps: zarr.Array | Concatenated, path: Path, reference: zarr.Array | Concatenated, reference_path: Path
+) -> None:
     """Refuse maps of another size than a reference.
 
     Raises:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,40 @@ class Probabilities:
     """``maps[i]`` is the map of ``image_ids[i]``; read lazily, a chunk of images at a time."""
 
     image_ids: list[str]
-    maps: zarr.Array
+    maps: zarr.Array | Concatenated
+
+
+class Concatenated:
+    """Arrays of maps one behind the other, read as one; of each only what is asked for."""
+
+    def __init__(self, arrays: Sequence[zarr.Array]) -> None:
+        self.arrays = arrays
+        *self.starts, count = np.cumsum([0, *(array.shape[0] for array in arrays)]).tolist()
+        self.shape = (count, *arrays[0].shape[1:])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Consecutive maps, uint8 (n, H, W)."""
+        first, stop, _ = rows.indices(self.shape[0])
+        of_arrays = zip(self.arrays, self.starts, strict=True)
+        return np.concatenate([array[max(first - start, 0) : max(stop - start, 0)] for array, start in of_arrays])
+
+
+def concatenate(parts: Sequence[Probabilities]) -> Probabilities:
+    """Maps of one size that are stored in several parts."""
+    image_ids = [image_id for part in parts for image_id in part.image_ids]
+    return Probabilities(image_ids, Concatenated([part.maps for part in parts]))
+
+
+def part_rows(images: int, parts: int, batch_size: int) -> list[np.ndarray]:
+    """Numbers of the images of each part, int (n,); of few images some parts have none.
+
+    A part begins where a chunk does, so that a chunk of maps is read from one array, and where a batch does, so that
+    a network sees the same batches however many parts there are.
+    """
+    step = math.lcm(CHUNK, batch_size)
+    steps = -(-images // step)
+    bounds = [min(steps * part // parts * step, images) for part in range(parts + 1)]
+    return [np.arange(*pair) for pair in pairwise(bounds)]
 
 
 def chunks(count: int) -> Iterator[slice]:

@@ -25,8 +25,8 @@ def labelling_experiment(settings: Experiment) -> tuple[Experiment, Artifacts]:
         raise DataError("pseudo.experiment is not set: name the experiment that predicts the masks")
     if name == settings.name:
         raise DataError(f"pseudo.experiment {name!r} is this experiment itself: give it another name, --set name=NAME")
-    artifacts = Artifacts(settings.workspace, name)
-    experiment = load_experiment(need(artifacts.settings, f"run of {name}"))
+    experiment = load_experiment(need(Artifacts(settings.workspace, name).settings, f"run of {name}"))
+    artifacts = Artifacts.of(experiment)
     need(artifacts.ensemble_test, f"run of {name}")
     return experiment, artifacts
 

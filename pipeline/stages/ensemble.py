@@ -66,7 +66,7 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     else:
         recipe, about = Study(settings, masks, held_out, console).choose()
     of_folds = [artifacts.fold(name, number) for name in names for number in range(settings.folds.count)]
-    inputs = [artifacts.images, artifacts.folds, *(path for fold in of_folds for path in (fold.oof, fold.test))]
+    inputs = [artifacts.images, artifacts.folds, *(path for fold in of_folds for path in (fold.oof, *fold.tests))]
     record = Record.of(settings, "ensemble", inputs)
     write_blends(artifacts, held_out, tests, recipe, (masks.ids, test_ids), record, console)
     weights = {name: round(float(weight), 6) for name, weight in zip(names, recipe.blends[-1].weights, strict=True)}
@@ -91,7 +91,7 @@ def open_maps(settings: Experiment, test_ids: list[str]) -> tuple[list[OutOfFold
         check_size(held_out[-1].maps[0], artifacts.fold(name, 0).oof, held_out[0].maps[0], first)
         tests.append([open_test_maps(artifacts, name, fold, test_ids) for fold in range(settings.folds.count)])
         for fold, maps in enumerate(tests[-1]):
-            check_size(maps, artifacts.fold(name, fold).test, held_out[0].maps[0], first)
+            check_size(maps, artifacts.fold(name, fold).tests[0], held_out[0].maps[0], first)
     return held_out, tests
 
 

@@ -5,13 +5,18 @@ Writes  kfold/<experiment>/<model>/fold<k>/oof.zarr    uint8 (N, H, W), the held
         kfold/<experiment>/<model>/fold<k>/test.zarr   uint8 (N, H, W), the test images' masks
         FILE with --preview                            a PNG of some held-out images: truth, prediction, difference
         where views are stored apart (``prediction.views``), each view's: oof@mirrored.zarr, test@mirrored.zarr, ...
+        where test images are divided (``prediction.parts``), each part's: test-1of4.zarr, test-2of4.zarr, ...
 
     python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+    python -m pipeline predict --experiment mine.yaml --set prediction.parts=4 --model unet --fold 0 --part 2/4
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +36,11 @@ from pipeline.command import (
     run_command,
     track,
 )  # fmt: skip
-from pipeline.config import load_experiment
+from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
 from pipeline.data.classes import mask_ids
-from pipeline.data.probabilities import write_several
+from pipeline.data.probabilities import part_rows, write_several
+from pipeline.errors import DataError
 from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
@@ -52,6 +58,10 @@ def predict(
     experiment: ExperimentOption,
     model: ModelOption,
     fold: FoldOption,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="One of the parts of the test images, the first with what is held out."),
+    ] = None,
     overrides: OverridesOption = None,
     preview: PreviewOption = None,
     quiet: QuietOption = False,
@@ -59,48 +69,40 @@ def predict(
     """Predict the held-out images and the test images with one trained fold.
 
     \b
-    Example:
+    Examples:
       python -m pipeline predict --experiment pipeline/experiments/demo.yaml --model unet --fold 0
+      python -m pipeline predict --experiment mine.yaml --set prediction.parts=4 --model unet --fold 0 --part 2/4
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     check_model(settings, model)
     check_fold(settings, fold)
+    jobs = jobs_of(settings, model, fold, chosen_parts(part, settings.prediction.parts))
     artifacts = Artifacts.of(settings)
     weights = artifacts.fold(model, fold).weights
     reserve_gpus(1)
     network = load_network(weights)
-    folds = read_folds(artifacts)
-    held_out = np.flatnonzero(folds["fold"] == fold)
-    test_ids = read_images(artifacts, "test")["image_id"].tolist()
-    cache = CachePaths(artifacts.cache)
-    options = settings.prediction
-    of_views = [artifacts.fold(member_name(model, view), fold) for view in options.stored_views]
-    jobs = (
-        ([each.oof for each in of_views], "train", held_out, folds["image_id"].iloc[held_out].tolist()),
-        ([each.test for each in of_views], "test", np.arange(len(test_ids)), test_ids),
-    )
-    count = len(held_out) + len(test_ids)
-    classes = settings.data.class_names
-    views = Views.of(settings)
-    apart = f" in {len(of_views)} views apart" if views.separate else ""
+    options, views = settings.prediction, Views.of(settings)
+    images_of = {subset: sum(len(job.rows) for job in jobs if job.subset == subset) for subset in ("train", "test")}
     console.print(
-        f"predict: {model} fold {fold}: {len(held_out)} held-out and {len(test_ids)} test images{apart}, "
-        f"to {weights.parent}"
+        f"predict: {model} fold {fold}{f', part {part}' if part else ''}: "
+        f"{images_of['train']} held-out and {images_of['test']} test images"
+        f"{f' in {len(options.stored_views)} views apart' if views.separate else ''}, to {weights.parent}"
     )
+    cache = CachePaths(artifacts.cache)
+    held_out = np.flatnonzero(read_folds(artifacts)["fold"] == fold)
+    count = len(held_out) + len(read_images(artifacts, "test"))  # so that all parts take the same engine
     train_images = open_small(cache.images("train"))
     engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
-    inputs = [weights, artifacts.images, artifacts.folds]
-    record = Record.of(settings, "predict", inputs, model)
-    used = {"engine": name, "difference": difference}
+    record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
     started = time.perf_counter()
-    for paths, subset, rows, image_ids in jobs:
-        images = open_small(cache.images(subset))
-        batches = predict_batches(engines, images, rows, batch_size=options.batch_size, views=views)
-        maps = track(batches, -(-len(rows) // options.batch_size), f"predict {subset}", console)
-        write_several(paths, mask_ids(image_ids, classes), images.shape[1:3], maps, record, **used)
-    rate = count / (time.perf_counter() - started)
+    for job in jobs:
+        images = open_small(cache.images(job.subset))
+        batches = predict_batches(engines, images, job.rows, batch_size=options.batch_size, views=views)
+        maps = track(batches, -(-len(job.rows) // options.batch_size), f"predict {job.subset}", console)
+        write_several(job.paths, job.ids, images.shape[1:3], maps, record, engine=name, difference=difference)
+    rate = sum(len(job.rows) for job in jobs) / (time.perf_counter() - started)
     exactness = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(f"  {model} fold {fold}, {rate:.1f} images/s with {name}{exactness}")
     if preview is not None:
@@ -109,6 +111,59 @@ def predict(
         draw_preview(settings, model, fold, preview)
         console.print(f"  {model} fold {fold}, preview in {preview}")
     say_next_stage(console, next_stage("predict", settings), experiment, overrides)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to predict, and the arrays of their maps."""
+
+    subset: str
+    rows: np.ndarray
+    """int (N,), of the subset's small copies."""
+    ids: list[str]
+    """Of the masks, N * C."""
+    paths: list[Path]
+    """Of each view that is stored."""
+
+
+def jobs_of(settings: Experiment, model: str, fold: int, parts: Sequence[int]) -> list[Job]:
+    """The images that the fold holds out, with the first part, and the parts of the test images."""
+    artifacts, options, classes = Artifacts.of(settings), settings.prediction, settings.data.class_names
+    of_views = [artifacts.fold(member_name(model, view), fold) for view in options.stored_views]
+    jobs = []
+    if 1 in parts:
+        table = read_folds(artifacts)
+        rows = np.flatnonzero(table["fold"] == fold)
+        ids = mask_ids(table["image_id"].iloc[rows], classes)
+        jobs.append(Job("train", rows, ids, [each.oof for each in of_views]))
+    test_ids = read_images(artifacts, "test")["image_id"]
+    rows_of = part_rows(len(test_ids), options.parts, options.batch_size)
+    for number in parts:
+        rows = rows_of[number - 1]
+        ids = mask_ids(test_ids.iloc[rows], classes)
+        jobs.append(Job("test", rows, ids, [each.test(number) for each in of_views]))
+    return jobs
+
+
+def chosen_parts(text: str | None, count: int) -> list[int]:
+    """Numbers of the parts to predict, which count from 1.
+
+    Args:
+        text: one of them, such as ``2/4``; None: all.
+        count: those that the experiment has.
+
+    Raises:
+        typer.BadParameter: the text names no part of anything.
+        DataError: it names one of another number of parts.
+    """
+    if text is None:
+        return list(range(1, count + 1))
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise typer.BadParameter(f"{text!r} is none of 1/4, 2/4, 3/4, 4/4 or the like", param_hint="--part")
+    if int(found[2]) != count:
+        raise DataError(f"--part {text}: the experiment has prediction.parts={count}")
+    return [int(found[1])]
 
 
 if __name__ == "__main__":

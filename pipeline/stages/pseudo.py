@@ -66,7 +66,8 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
         of_images = confidence.reshape(images, -1).mean(axis=1)
         surest = np.argsort(-of_images, kind="stable")[:count]
         rows = mask_rows(surest, len(classes))
-        inputs = [artifacts.folds, *(source_artifacts.fold(member, fold).test for member in source.members)]
+        of_members = [source_artifacts.fold(member, fold) for member in source.members]
+        inputs = [artifacts.folds, *(path for of_member in of_members for path in of_member.tests)]
         with recorded(artifacts.pseudo(fold), Record.of(settings, "pseudo", inputs)) as path:
             write_csv(
                 path,

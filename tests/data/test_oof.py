@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,8 +92,25 @@ def test_folds_of_other_images_are_refused(artifacts):
         read_out_of_fold(artifacts, "unet", 3, [UNNAMED])
 
 
+def test_test_maps_in_parts_are_checked_together(artifacts):
+    artifacts = replace(artifacts, parts=2)
+    whole, parts = np.stack([map_of(number) for number in range(17)]), artifacts.fold("unet", 0).tests
+    ids = [f"b{number}" for number in range(17)]
+    write_probabilities(parts[0], ids[:16], SIZE, [whole[:16]])
+    with pytest.raises(DataError, match=r"test-2of2\.zarr is missing: run the stage 'predict --model unet --fold 0'"):
+        open_test_maps(artifacts, "unet", 0, ids)
+    write_probabilities(parts[1], ids[16:], SIZE, [whole[16:]])
+    maps = open_test_maps(artifacts, "unet", 0, ids)
+    assert np.array_equal(maps[14:17], whole[14:])
+    with pytest.raises(DataError, match=r"test-1of2\.zarr, test-2of2\.zarr does not belong .* with b16; run"):
+        open_test_maps(artifacts, "unet", 0, ids[:16])
+    write_probabilities(parts[1], ids[16:], (4, 4), [np.zeros((1, 4, 4), np.uint8)])
+    with pytest.raises(DataError, match=r"test-2of2\.zarr has maps of 4 x 4, .*test-1of2\.zarr of"):
+        open_test_maps(artifacts, "unet", 0, ids)
+
+
 def test_test_maps_are_checked_against_the_test_ids(artifacts):
-    write_probabilities(artifacts.fold("unet", 0).test, ["b0"], SIZE, [map_of(7)[None]])
+    write_probabilities(artifacts.fold("unet", 0).tests[0], ["b0"], SIZE, [map_of(7)[None]])
     assert np.array_equal(open_test_maps(artifacts, "unet", 0, ["b0"])[:], [map_of(7)])
     with pytest.raises(DataError, match=r"test\.zarr does not belong .* map 0 is of 'b0', not of 'b1'"):
         open_test_maps(artifacts, "unet", 0, ["b1"])

@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.data.probabilities import as_bytes, read_probabilities, write_probabilities, write_several
+from pipeline.data.probabilities import (
+    CHUNK,
+    Concatenated,
+    as_bytes,
+    part_rows,
+    read_probabilities,
+    write_probabilities,
+    write_several,
+)
 from pipeline.errors import DataError
 
 IDS = [f"a{number}" for number in range(37)]  # more than two chunks
@@ -52,6 +62,27 @@ def test_several_arrays_are_written_side_by_side_or_not_at_all(tmp_path):
         write_several(paths, IDS, (8, 6), [both[:, :30] // 2])
     assert np.array_equal(read_probabilities(paths[2], "predict").maps[:], both[2])
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.slices(12))
+def test_parts_are_read_as_one_array(lengths, rows):
+    rows = slice(rows.start, rows.stop)
+    whole = np.arange(sum(lengths)).reshape(-1, 1, 1)
+    joined = Concatenated(np.split(whole, np.cumsum(lengths)[:-1]))
+    assert joined.shape == whole.shape
+    assert np.array_equal(joined[rows], whole[rows])
+
+
+@given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 40))
+def test_parts_cut_neither_chunks_nor_batches(images, parts, batch_size):
+    rows = part_rows(images, parts, batch_size)
+    assert len(rows) == parts
+    assert np.concatenate(rows).tolist() == list(range(images))
+    assert all(part[0] % CHUNK == part[0] % batch_size == 0 for part in rows if len(part))
+
+
+def test_parts_are_alike():
+    assert [len(part) for part in part_rows(100, 3, batch_size=8)] == [32, 32, 36]
 
 
 def test_missing_maps_name_the_stage(tmp_path):

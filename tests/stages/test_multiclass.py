@@ -98,7 +98,7 @@ def test_each_class_has_its_own_column_plane_and_map(finished):
     planes = open_small(artifacts.cache / "train_masks.npy")
     assert planes.shape == (8, 64, 64, 3)
     assert planes[3].astype(int).sum(-1).max() <= 257  # shares of one pixel, rounded
-    maps = zarr.open_array(artifacts.fold("unet", 0).test, mode="r")
+    maps = zarr.open_array(artifacts.fold("unet", 0).tests[0], mode="r")
     assert maps.shape == (9, 64, 64)
     assert maps.attrs["image_ids"] == [f"x{n:02d}/{name}" for n in (8, 9, 10) for name in CLASSES]
     assert maps[:].reshape(3, 3, 64, 64).astype(int).sum(1).max() <= 258  # classes and background share 1

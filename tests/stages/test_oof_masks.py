@@ -46,7 +46,7 @@ def plant(artifacts, noise):
         mine = (folds["fold"] == fold).to_numpy()
         paths = artifacts.fold("unet", fold)
         write_probabilities(paths.oof, folds["image_id"][mine].tolist(), maps.shape[1:], [maps[mine]])
-        write_probabilities(paths.test, tests, maps.shape[1:], [maps[: len(tests)]])
+        write_probabilities(paths.tests[0], tests, maps.shape[1:], [maps[: len(tests)]])
 
 
 def test_the_masks_have_the_cross_fitted_score(makers, command_line):

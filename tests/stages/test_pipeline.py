@@ -72,7 +72,7 @@ def test_every_image_is_predicted_by_the_network_that_has_not_seen_it(finished):
 def test_the_blend_is_the_mean_of_the_models_and_folds(finished):
     artifacts = finished[0]
     weights = json.loads(artifacts.ensemble_weights.read_text())["weights"]
-    folds = {m: [zarr.open_array(artifacts.fold(m, k).test, mode="r")[:] for k in range(2)] for m in MODELS}
+    folds = {m: [zarr.open_array(artifacts.fold(m, k).tests[0], mode="r")[:] for k in range(2)] for m in MODELS}
     mean = sum(weight * np.mean(folds[model], axis=0) for model, weight in weights.items())
     assert np.abs(zarr.open_array(artifacts.ensemble_test, mode="r")[:] - mean).max() <= 0.501
 
@@ -140,6 +140,15 @@ def stamps(artifacts):
     files = [path for path in artifacts.folder.rglob("*") if path.is_file()]
     files = [path for path in files if not {".snakemake", "logs"} & set(path.parts)]
     return {path: path.stat().st_mtime_ns for path in files if path.name != ".running"}
+
+
+def test_parts_of_the_test_images_are_jobs_of_their_own(finished, python):
+    words = ("--set", "prediction.parts=3", "--dry-run")
+    result = python("-m", "pipeline", "run", "--experiment", finished[1], *words)
+    assert result.returncode == 0, result.stderr
+    jobs = [line.split(": ")[1] for line in result.stdout.splitlines() if line.startswith("would run: predict")]
+    parts = ("", " part2", " part3")
+    assert sorted(jobs) == sorted(f"predict {m} fold{k}{part}" for m in MODELS for k in range(2) for part in parts)
 
 
 def test_later_runs_do_only_what_is_needed(finished, python):

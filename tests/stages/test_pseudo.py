@@ -43,7 +43,7 @@ def write_maps(artifacts, model, fold, rng):
     folds = read_folds(artifacts)
     held_out = folds["image_id"][folds["fold"] == fold].tolist()
     test = read_images(artifacts, "test")["image_id"].tolist()
-    for path, ids in ((artifacts.fold(model, fold).oof, held_out), (artifacts.fold(model, fold).test, test)):
+    for path, ids in ((artifacts.fold(model, fold).oof, held_out), (artifacts.fold(model, fold).tests[0], test)):
         # Bright in the upper part; the surer, the later in the list.
         contrast = np.linspace(10, 120, len(ids))[:, None, None] * np.where(np.arange(64) < 30, 1, -1)[:, None]
         maps = (128 + contrast + rng.integers(-5, 6, (len(ids), *SIZE))).astype(np.uint8)
@@ -59,7 +59,7 @@ def test_each_fold_gets_masks_of_networks_that_have_not_seen_its_images(tmp_path
     count = round(len(images) / 2)
     assert f"pseudo: fold 1: {count} of {len(images)} test images, expected Dice" in out
     for fold in range(2):
-        maps = np.mean([zarr.open_array(first.fold(model, fold).test)[:] for model in MODELS], axis=0)
+        maps = np.mean([zarr.open_array(first.fold(model, fold).tests[0])[:] for model in MODELS], axis=0)
         table = read_csv(artifacts.pseudo(fold))
         assert table.ids == images["image_id"].tolist()[::-1][:count]  # the surest first
         for row, image_id in enumerate(table.ids):

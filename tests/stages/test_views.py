@@ -55,7 +55,8 @@ def predicted(tmp_path, write_experiment, command_line, network):
 
 
 def maps(tmp_path, member, fold, kind="oof"):
-    return zarr.open_array(getattr(Artifacts(tmp_path, "tiny").fold(member, fold), kind))
+    paths = Artifacts(tmp_path, "tiny").fold(member, fold)
+    return zarr.open_array(paths.oof if kind == "oof" else paths.tests[0])
 
 
 def test_views_apart_are_what_is_averaged_and_cost_no_more_calls(tmp_path, predicted):
