@@ -84,10 +84,12 @@ class Artifacts:
     name: str
     parts: int = 1
     """Into how many parts the test images of a fold are divided."""
+    probabilities: str | None = None
+    """URL of the folder that probability maps are written to, if not here."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Artifacts:
-        return cls(experiment.workspace, experiment.name, experiment.prediction.parts)
+        return cls(experiment.workspace, experiment.name, experiment.prediction.parts, experiment.probabilities)
 
     @property
     def folder(self) -> Path:
@@ -170,6 +172,12 @@ class Artifacts:
         """Like the submission, of the training images."""
         return self.workspace / "submissions" / f"{self.name}-oof.csv"
 
+    def url_of(self, maps: Path) -> str | None:
+        """Where maps are written to in place of their own path, if they are."""
+        if self.probabilities is None:
+            return None
+        return f"{self.probabilities}/{maps.relative_to(self.folder.parent).as_posix()}"
+
     def log(self, job: str) -> Path:
         """What a stage has printed, where ``run`` started it."""
         return self.folder / "logs" / f"{job}.log"
@@ -209,10 +217,10 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
-    """Rename ``new`` to ``path``; a folder cannot be replaced by a rename, so the old one steps aside first."""
+    """Rename ``new`` to ``path``; a folder cannot take the place of anything, so what is there steps aside first."""
     if new.is_file() and path.exists() and not path.is_file():
         raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; a file is to be written there")
-    if not path.is_dir():
+    if not (new.is_dir() and path.exists()):
         os.replace(new, path)
         return
     os.replace(path, aside)
@@ -277,12 +285,23 @@ def save_settings(experiment: Experiment) -> bool:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of the names and sizes of a folder's files."""
-    if path.is_file():
+    """SHA-256 of a file, or of the names and sizes of a folder's files, wherever the folder is."""
+    if (url := stored_url(path)) is not None:
+        from pipeline.object_store import files_below  # with fsspec, which commands on CSV files do without
+
+        sizes = files_below(url)
+    elif path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    listing = sorted(f"{file.relative_to(path)} {file.stat().st_size}" for file in path.rglob("*") if file.is_file())
+    else:
+        sizes = {file.relative_to(path): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    listing = sorted(f"{name} {size}" for name, size in sizes.items())
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
+def stored_url(path: Path) -> str | None:
+    """Where an array is, if at its own path there is but a file that says so."""
+    return path.read_text(encoding="utf-8") if path.suffix == ".zarr" and path.is_file() else None
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline import PROJECT
 from pipeline.errors import DataError
@@ -39,6 +48,15 @@ UNNAMED = ""
 ClassIndex = Annotated[int, Field(ge=1, le=255)]
 ClassIndices = dict[Name, tuple[ClassIndex, ...]]
 
+
+def _without_slash(url: str) -> str:
+    if "://" not in url.rstrip("/"):
+        raise ValueError("needs a URL such as s3://bucket/folder")
+    return url.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_without_slash)]
+
 EasyPortraitClass = Literal[
     "person", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "lips", "teeth"
 ]  # of the annotations, from 1 on; 0 is the background
@@ -56,6 +74,11 @@ class DataSettings(Settings):
 
     root: Path | None = None
     """Folder of the data set; usually given with ``--set data.root=DIR``."""
+
+    url: Url | None = None
+    """Where `prepare` copies to ``root`` what it lacks of the data set (``s3://bucket/folder``, ``gs://``,
+    ``https://``; anything that fsspec knows, with the package for it installed); ``root`` is then
+    ``data/bucket/folder`` where it is not given."""
 
     classes: Any = None
     """Classes of the foreground, which exclude each other and have a mask each; null: one. How they are given depends
@@ -171,11 +194,19 @@ class EasyPortraitData(DataSettings):
 
     @property
     def places(self) -> tuple[str | None, ...]:
-        return ("images", "annotations", self.meta)
+        return ("images", "annotations", self.meta, Path(self.meta).with_suffix(".zip").as_posix())
 
     @property
     def knows_test_truth(self) -> bool:
-        return bool(self.root and self.test_split and (self.root / "annotations" / self.test_split).is_dir())
+        if self.root is None or self.test_split is None:
+            return False
+        annotations = f"annotations/{self.test_split}"
+        here = (self.root / annotations).is_dir()
+        if here or self.url is None:
+            return here
+        from pipeline.object_store import is_folder  # with fsspec, which is seldom needed
+
+        return is_folder(f"{self.url}/{annotations}")
 
     @property
     def class_indices(self) -> ClassIndices:
@@ -213,6 +244,7 @@ class GeneratedData(DataSettings):
     """Portraits drawn by ``pipeline.data.portraits``, written as a Kaggle-layout data set."""
 
     source: Literal["generated"]
+    url: None = None
     classes: None = None
     people: int = Field(24, ge=1)
     photos: int = Field(5, ge=1)
@@ -503,6 +535,9 @@ class Experiment(Settings):
     seed: int = Field(0, ge=0)
     workspace: Path = PROJECT
     """Where ``kfold/``, ``submissions/`` and ``data/`` are."""
+    probabilities: Url | None = None
+    """Where the probability maps are, in a folder for each experiment; ``kfold/`` then has their records and URLs
+    alone. null: in ``kfold/``."""
     weights_dir: Path | None = None
     """Folder of encoder weights for machines without internet: files named in ``weights`` are looked up there, and
     ``imagenet`` means the file there that is called as the encoder is."""
@@ -655,8 +690,9 @@ def _resolve_paths(experiment: Experiment) -> Experiment:
     """Make the folders absolute, so that the saved settings mean the same from everywhere."""
     workspace = experiment.workspace.expanduser().resolve()
     data = experiment.data
-    if data.source == "generated" and data.root is None:
-        data = data.model_copy(update={"root": workspace / "data" / experiment.name})
+    if data.root is None and (data.source == "generated" or data.url):
+        name = data.url.partition("://")[2] if data.url else experiment.name
+        data = data.model_copy(update={"root": workspace / "data" / name})
     elif data.root is not None:
         data = data.model_copy(update={"root": data.root.expanduser().resolve()})
     folder = None if experiment.weights_dir is None else experiment.weights_dir.expanduser().resolve()

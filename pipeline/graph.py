@@ -101,8 +101,8 @@ class Graph:
         files = [str(self.artifacts.submission), str(self.artifacts.truth)]
         return f"{shlex.join(command + files)} {{params.options}} > {{output:q}} 2> {{log:q}}"
 
-    def cores_of(self, model: str, fold: int | str, part: int | str = 1, parts: int = 1) -> int:
-        """Processor cores for a fold's training, or for one part of its prediction.
+    def cores_of(self, model: str, fold: int | str, part: int | str | None = None) -> int:
+        """Processor cores for a fold's training, or for a part of its prediction.
 
         Beside a GPU its share of the machine. Else one, since two trainings on a core each take four fifths of the
         time that they take after each other on both; those for which not enough cores are left share what would
@@ -110,7 +110,8 @@ class Graph:
         """
         if self.gpus:
             return max(1, self.cores // self.gpus)
-        number = (self.models.index(model) * len(self.folds) + int(fold)) * parts + int(part) - 1
+        part, parts = (1, 1) if part is None else (int(part), len(self.parts))
+        number = (self.models.index(model) * len(self.folds) + int(fold)) * parts + part - 1
         jobs = len(self.models) * len(self.folds) * parts
         rest = jobs % self.cores
         return 1 if number < jobs - rest else self.cores // rest

@@ -46,7 +46,7 @@ ONLY_SHOWN = {"training": {"tensorboard"}}
 """A model's settings that show its training and change nothing in it."""
 
 NEUTRAL = (
-    *("artifacts", "command", "config", "errors", "members", "next_step", "records", "results"),
+    *("artifacts", "command", "config", "errors", "members", "next_step", "object_store", "records", "results"),
     "report.preview",
 )
 """Modules of the project whose code changes no artifact: what they settle shows in settings, paths,
@@ -180,8 +180,8 @@ def _why_outdated(path: Path, made_by: dict[str, Any], experiment: Experiment, c
         if fingerprint(artifact) != made_by["content"]:
             return f"{artifact.name} is damaged, or another one than was written"
     wanted = settings_of(experiment, made_by["stage"], made_by["model"])
-    if made_by["settings"] != wanted:
-        return "settings have changed: " + some(_differences(made_by["settings"], wanted), most=3)
+    if changes := _differences(made_by["settings"], wanted):
+        return "settings have changed: " + some(changes, most=3)
     if check_code and made_by["code"] != code_of(made_by["stage"]):
         return f"the code of {made_by['stage']!r} has changed"
     return None

@@ -23,8 +23,9 @@ def test_trainings_fill_the_cores_and_none_waits_for_more_than_there_are(tmp_pat
 
 
 def test_parts_of_predictions_fill_the_cores_as_well(tmp_path, write_experiment):
-    jobs = graph(tmp_path, write_experiment, folds=2, cores=8)
-    shares = [jobs.cores_of(model, fold, part, 3) for model in MODELS for fold in range(2) for part in (1, 2, 3)]
+    path = write_experiment(tmp_path, models=MODELS, prediction={"parts": 3})
+    jobs = Graph(load_experiment(path), cores=8)
+    shares = [jobs.cores_of(model, fold, part) for model in MODELS for fold in range(2) for part in jobs.parts]
     assert shares == [1] * 8 + [2] * 4
 
 

@@ -86,6 +86,14 @@ def test_changed_settings_concern_the_stages_that_depend_on_them(experiment, art
     assert names(outdated(changed(experiment, seed=1))) == ["folds.csv.json", "images.csv.json", "tuning.json"]
 
 
+def test_a_setting_that_is_new_and_not_set_changes_nothing(experiment, artifacts):
+    path = record_of(artifacts.images)
+    content = json.loads(path.read_text())
+    del content[MADE_BY]["settings"]["data"]["url"]
+    path.write_text(json.dumps(content))
+    assert path not in outdated(experiment)
+
+
 def test_an_input_from_elsewhere_is_noticed(experiment, artifacts):
     with recorded(artifacts.images, Record.of(experiment, "prepare", [])) as path:
         path.write_text("image_id\nb\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipeline.artifacts import need, whole_or_absent
+from pipeline.artifacts import need, stored_url, whole_or_absent
 from pipeline.errors import DataError
-from pipeline.records import Record, recorded
+from pipeline.object_store import open_url
+from pipeline.records import Record, record_of, recorded
 
 CHUNK = 16
 
@@ -73,19 +75,10 @@ def write_probabilities(
     size: tuple[int, int],
     batches: Iterable[np.ndarray],
     record: Record | None = None,
-    **about: Any,
+    url: str | None = None,
 ) -> None:
-    """Store maps as they come, in O(batch) memory; whole or not at all.
-
-    Args:
-        path: the Zarr folder.
-        image_ids: one for each map, in order.
-        size: height and width of the maps.
-        batches: uint8 (B, H, W) arrays, together one map for each id.
-        record: written beside them; None: no record.
-        about: what else the record's file is to have.
-    """
-    write_several([path], image_ids, size, (batch[None] for batch in batches), record, **about)
+    """``write_several`` of one map of each image: ``batches`` are uint8 (B, H, W)."""
+    write_several([path], image_ids, size, (batch[None] for batch in batches), record, [url])
 
 
 def write_several(
@@ -94,19 +87,26 @@ def write_several(
     size: tuple[int, int],
     batches: Iterable[np.ndarray],
     record: Record | None = None,
+    urls: Sequence[str | None] | None = None,
     **about: Any,
 ) -> None:
-    """``write_probabilities`` of several maps of each image, each to an array of its own.
+    """Store several maps of each image as they come, in O(batch) memory, each to an array that is whole or absent.
 
     Args:
         paths: V Zarr folders.
-        batches: uint8 (V, B, H, W).
+        image_ids: one for each map of an array, in order.
+        size: height and width of the maps.
+        batches: uint8 (V, B, H, W), together a map for each id.
+        record: written beside each; None: no record.
+        urls: where each folder is to be, if not at its path, which then is a file with the URL.
+        about: what else the records' files are to have.
     """
     with ExitStack() as stack:
         shape, layout = (len(image_ids), *size), {"chunks": (CHUNK, *size), "dtype": "uint8", "fill_value": 0}
         writing = [whole_or_absent(path) if record is None else recorded(path, record, **about) for path in paths]
         new = [stack.enter_context(each) for each in writing]
-        arrays = [zarr.create_array(folder, shape=shape, **layout) for folder in new]
+        places = [_place(*each) for each in zip(paths, new, urls or [None] * len(paths), strict=True)]
+        arrays = [zarr.create_array(place, shape=shape, overwrite=True, **layout) for place in places]
         for array in arrays:
             array.attrs["image_ids"] = image_ids
         start = 0
@@ -118,6 +118,22 @@ def write_several(
             raise ValueError(f"{start} maps for {len(image_ids)} images")
 
 
+def _place(path: Path, new: Path, url: str | None) -> Path | str:
+    """Where the array of ``path`` is to be written: ``new``, or a URL, with which ``new`` is then a file.
+
+    Nothing can be renamed at a URL, so the old array's record and file go before the array changes.
+    """
+    if url is None:
+        return new
+    open_url(url)
+    record_of(path).unlink(missing_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    new.write_text(url, encoding="utf-8")
+    return url
+
+
 def read_probabilities(path: Path, stage: str) -> Probabilities:
     """Open stored maps.
 
@@ -126,7 +142,10 @@ def read_probabilities(path: Path, stage: str) -> Probabilities:
     """
     need(path, stage)
     try:
-        maps = zarr.open_array(path, mode="r")
+        url = stored_url(path)
+        if url is not None:
+            open_url(url)
+        maps = zarr.open_array(url or path, mode="r")
         return Probabilities(list(maps.attrs["image_ids"]), maps)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(

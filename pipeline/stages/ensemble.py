@@ -120,8 +120,8 @@ def write_blends(
     size = tests[0][0].shape[1:]
     for path, of_maps, blended in jobs:
         batches = (blended(rows) for rows in chunks(len(of_maps)))
-        steps = -(-len(of_maps) // CHUNK)
-        write_probabilities(path, of_maps, size, track(batches, steps, f"ensemble {path.stem}", console), record)
+        maps = track(batches, -(-len(of_maps) // CHUNK), f"ensemble {path.stem}", console)
+        write_probabilities(path, of_maps, size, maps, record, artifacts.url_of(path))
 
 
 class Study:

@@ -101,7 +101,8 @@ def predict(
         images = open_small(cache.images(job.subset))
         batches = predict_batches(engines, images, job.rows, batch_size=options.batch_size, views=views)
         maps = track(batches, -(-len(job.rows) // options.batch_size), f"predict {job.subset}", console)
-        write_several(job.paths, job.ids, images.shape[1:3], maps, record, engine=name, difference=difference)
+        urls = [artifacts.url_of(path) for path in job.paths]
+        write_several(job.paths, job.ids, images.shape[1:3], maps, record, urls, engine=name, difference=difference)
     rate = sum(len(job.rows) for job in jobs) / (time.perf_counter() - started)
     exactness = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
     console.print(f"  {model} fold {fold}, {rate:.1f} images/s with {name}{exactness}")

@@ -1,6 +1,6 @@
 """Check every image and mask, and cache small copies.
 
-Reads   the data source
+Reads   the data source; where it is elsewhere (``data.url``), what ``data.root`` lacks of it is copied there first
 Writes  kfold/<experiment>/images.csv   image_id, subset, path, height, width, group, sha256, phash, rle;
                                         rle_<class> for each class in place of rle where there are several
         kfold/<experiment>/truth.csv    the masks of the test images, where they are known: image_id, rle, height, width
@@ -34,6 +34,7 @@ from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.geometry import shrink
 from pipeline.next_step import next_stage, say_next_stage
+from pipeline.object_store import fetch, files_to_fetch
 from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, write_csv
 
@@ -47,6 +48,8 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
+    if settings.data.url is not None:
+        fetch_data(settings.data, console)
     source = open_source(settings.data, settings.seed)
     save_settings(settings)
     artifacts = Artifacts.of(settings)
@@ -64,6 +67,14 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"
     )
     say_next_stage(console, next_stage("prepare", settings), experiment, overrides)
+
+
+def fetch_data(data: DataSettings, console: Console) -> None:
+    """Copy what is not yet in ``data.root`` from ``data.url``."""
+    names = files_to_fetch(data.url, filter(None, data.places), data.root)
+    for _ in track(fetch(data.url, names, data.root), len(names), "prepare: fetch", console):
+        pass
+    console.print(f"prepare: {len(names)} files copied from {data.url} to {data.root}")
 
 
 @dataclass(frozen=True)
