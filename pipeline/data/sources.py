@@ -188,7 +188,7 @@ def _match_ids(ids: list[str], files: dict[str, Path], csv: Path) -> dict[str, P
     return {image_id: paths[image_id] for image_id in ids}
 
 
-def _check_pairs(images: Collection[str], masks: Collection[str], what: str, place: Path) -> None:
+def _check_pairs(images: Collection[str], masks: Collection[str], what: str, place: Path | str) -> None:
     """Every image has its mask and every mask its image.
 
     Raises:
@@ -279,7 +279,8 @@ class FolderSource:
         else:
             raise DataError("data.mask_suffix and data.train_masks are both unset: masks cannot be told from images")
         self.masks = {stem.removesuffix(suffix): path for stem, path in files.items() if stem.endswith(suffix)}
-        _check_pairs(images, self.masks, "mask", root / (settings.train_masks or settings.train_images))
+        place = root / (settings.train_masks or settings.train_images)
+        _check_pairs(images, self.masks, "mask", f"{place} (data.mask_suffix: a mask is called ID{suffix})")
         tests = by_stem(list_images(root / settings.test_images)) if settings.test_images else {}
         self.samples = [Sample(stem, path, "train") for stem, path in images.items()]
         self.samples += [Sample(stem, path, "test") for stem, path in tests.items()]

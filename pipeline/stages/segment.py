@@ -74,7 +74,7 @@ def segment(
     paths = [path for path in paths if rows.wants(path.stem)]
     rows.check({path.stem for path in paths})
     written = " and ".join(str(place) for place in (output, csv) if place is not None)
-    networks = f"{folds or settings.folds.count} folds of {', '.join(settings.models)}"
+    networks = f"{', '.join(settings.models)} (folds of each: {folds or settings.folds.count})"
     console.print(f"segment: {len(paths)} photographs by {networks}, to {written}")
     first, _ = read_all(paths[:SAMPLE], settings.image.size)
     if not first:
