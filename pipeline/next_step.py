@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.command import PARENT
 from pipeline.members import split_member
@@ -81,7 +82,8 @@ def say_next(console: Console, *words: str | Path) -> None:
         return
     interpreter = Path(sys.orig_argv[0])  # as it was called, such as .venv/bin/python
     shown = [_from_here(word) if isinstance(word, Path) else word for word in words]
-    console.print(f"next: {shlex.join([_from_here(interpreter), '-m', 'pipeline', *shown])}")
+    found = [] if Path.cwd() == PROJECT else ["env", f"PYTHONPATH={PROJECT}"]  # elsewhere -m does not find it
+    console.print(f"next: {shlex.join([*found, _from_here(interpreter), '-m', 'pipeline', *shown])}")
 
 
 def _from_here(path: Path) -> str:

@@ -2,6 +2,7 @@ import shlex
 
 import pytest
 
+from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.command import PARENT
 from pipeline.config import load_experiment
@@ -75,6 +76,10 @@ def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_pat
     out = command_line(*words, "--columns", "id,mask", "--format", "carvana")[1]
     assert pasted(out) == ["lint", str(blend), "--format", "carvana", "--columns", "id,mask"]
     assert command_line(*words, "--quiet")[1] == ""
+    monkeypatch.chdir(tmp_path)
+    line = shlex.split(command_line(*words)[1].splitlines()[-1])
+    assert line[:3] == ["next:", "env", f"PYTHONPATH={PROJECT}"]
+    assert line[4:] == ["-m", "pipeline", "lint", "c d.csv", "--format", "kaggle"]
     monkeypatch.setattr("pipeline.command.die_with", lambda _: None)
     monkeypatch.setenv(PARENT, "1")
     assert "next: " not in command_line(*words)[1]
