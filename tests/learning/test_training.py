@@ -13,13 +13,13 @@ from torch.optim.swa_utils import update_bn
 from pipeline.artifacts import FoldArtifacts
 from pipeline.config import AugmentationSettings, ModelSettings, ProgressiveSettings, TrainingSettings
 from pipeline.geometry import Tiling
+from pipeline.learning.averages import MovingAverage
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.networks import build_network
 from pipeline.learning.sizes import resize
 from pipeline.learning.training import (
     EpochLog,
     FoldData,
-    MovingAverage,
     draw_rows,
     empty_share_of_epoch,
     mask_dice,
