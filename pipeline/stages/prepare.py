@@ -26,17 +26,18 @@ from rich.console import Console
 
 from pipeline.artifacts import Artifacts, save_settings, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
-from pipeline.config import DataSettings, ImageSettings, load_experiment
-from pipeline.data.cache import COLUMNS, CachePaths, small_masks
+from pipeline.config import DataSettings, ImageSettings, KaggleData, load_experiment
+from pipeline.data.cache import COLUMNS, CachePaths, read_images, read_true_masks, small_masks
 from pipeline.data.classes import mask_ids, rle_column, row_columns
 from pipeline.data.images import perceptual_hash, read_image
 from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
+from pipeline.findings import Mask, readings
 from pipeline.geometry import shrink
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.object_store import fetch, files_to_fetch
 from pipeline.records import Record, recorded
-from pipeline.rle import edges_to_text, write_csv
+from pipeline.rle import edges_to_text, get_format, transpose, write_csv
 
 
 def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -66,6 +67,8 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         f"prepare: {counts['train']} training images ({counts['empty']} with an empty mask), {counts['test']} test "
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"
     )
+    if settings.data.source == "kaggle" and (evidence := other_direction(artifacts, settings.data)):
+        console.print(f"prepare: warning: masks look written along the other direction: {evidence}; see data.format")
     say_next_stage(console, next_stage("prepare", settings), experiment, overrides)
 
 
@@ -75,6 +78,18 @@ def fetch_data(data: DataSettings, console: Console) -> None:
     for _ in track(fetch(data.url, names, data.root), len(names), "prepare: fetch", console):
         pass
     console.print(f"prepare: {len(names)} files copied from {data.url} to {data.root}")
+
+
+def other_direction(artifacts: Artifacts, data: KaggleData) -> str | None:
+    """What tells that the training CSV numbers pixels along the other direction than the settings say, if it does."""
+    fmt = get_format(data.format)
+    images = read_images(artifacts, "train")
+    truth = read_true_masks(artifacts, images["image_id"].tolist(), data.class_names)
+    sizes = zip(truth.heights.tolist(), truth.widths.tolist(), strict=True)
+    masks = [
+        Mask(truth[row] if fmt.order == "F" else transpose(truth[row], size), size) for row, size in enumerate(sizes)
+    ]
+    return readings(masks, fmt).evidence(fmt)[0]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,17 @@ def test_the_table_has_every_image_its_size_and_its_mask(prepared):
     assert images["phash"].is_unique
 
 
+@pytest.mark.parametrize("said", ["kaggle", "carvana"])
+@pytest.mark.parametrize("written", ["kaggle", "carvana"])
+def test_masks_that_are_read_along_the_wrong_direction_are_doubted(
+    tmp_path, write_experiment, command_line, competition, written, said
+):
+    data = {"source": "kaggle", "root": str(competition(fmt=written).root), "format": said}
+    status, out, err = command_line("prepare", "-e", write_experiment(tmp_path, data=data))
+    assert (status, err) == (0, "")
+    assert ("masks look written along the other direction" in out) == (written != said)
+
+
 def test_the_truth_has_the_test_images_alone(prepared):
     data, settings = prepared
     truth = pd.read_csv(Artifacts.of(settings).truth)
