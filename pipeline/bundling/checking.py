@@ -71,9 +71,9 @@ class Room:
 
     def __init__(self, folder: Path, settings: Experiment) -> None:
         self.folder, self.artifacts = folder, Artifacts.of(settings)
-        engine = read_json(record_of(self.artifacts.fold(next(iter(settings.models)), 0).test))["engine"].split()[0]
-        prediction = settings.prediction.model_copy(update={"engine": engine})
-        # With the submission's engine, since so few images may not be worth it.
+        record = record_of(need(self.artifacts.fold(settings.members[0], 0).test, "predict"))
+        # The submission's engine, since for so few images another one may be chosen.
+        prediction = settings.prediction.model_copy(update={"engine": read_json(record)["engine"].split()[0]})
         self.settings = settings.model_copy(update={"prediction": prediction})
         self.images, self.sample = folder / "images", folder / "sample.csv"
         self.expected, self.found = folder / "expected.csv", folder / "submission.csv"

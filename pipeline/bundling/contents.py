@@ -73,7 +73,7 @@ def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
         plan=plan,
         settings=experiment,
         images=images,
-        sample=sample or "no sample",
+        sample=sample or "SAMPLE",
         options=" ".join(options),
     )
     write_text(folder / "README.md", readme)
@@ -86,11 +86,9 @@ def write_experiment(copy: Artifacts, settings: Experiment, plan: Plan) -> None:
     """Settings, weights, blend and post-processing."""
     artifacts = Artifacts.of(settings)
     write_settings(copy.settings, settings)
-    for path, new, stage in (
-        (artifacts.tuning, copy.tuning, "tune"),
-        (artifacts.ensemble_weights, copy.ensemble_weights, "ensemble"),
-    ):
-        write_json(new, {key: value for key, value in read_json(need(path, stage)).items() if key != MADE_BY})
+    tuning, blend = read_json(need(artifacts.tuning, "tune")), read_json(need(artifacts.ensemble_weights, "ensemble"))
+    for content, new in ((tuning, copy.tuning), (blend, copy.ensemble_weights)):
+        write_json(new, {key: value for key, value in content.items() if key != MADE_BY})
     for model in used_models(settings, stored_blend(artifacts.ensemble_weights, settings.members)):
         for fold in range(plan.folds):
             weights, new = artifacts.fold(model, fold).weights, copy.fold(model, fold).weights

