@@ -40,6 +40,7 @@ def check_bundle(folder: Path, settings: Experiment, console: Console) -> None:
     if manifest["experiment"] != settings.name:
         raise DataError(f"{folder} is of the experiment {manifest['experiment']!r}, not of {settings.name!r}")
     check_files(folder, manifest["files"])
+    console.print(f"bundle: running the notebook of {folder} on some test images")
     with tempfile.TemporaryDirectory() as scratch:
         room = Room(Path(scratch), settings)
         room.furnish(folder)
@@ -49,7 +50,7 @@ def check_bundle(folder: Path, settings: Experiment, console: Console) -> None:
         if manifest["options"]:
             room.expect_of(manifest["options"])
         verdict = room.verdict()
-    console.print(f"bundle: {folder}: the notebook ran {how} in {seconds:.0f} s; {verdict}")
+    console.print(f"bundle: {seconds:.0f} s {how}: {verdict}")
 
 
 def check_files(folder: Path, prints: dict[str, str]) -> None:

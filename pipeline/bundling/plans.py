@@ -102,9 +102,10 @@ def choose_plan(settings: Experiment, count: int, limit: float, console: Console
     Raises:
         DataError: none fits.
     """
-    trial = Trial.run(settings, count)
     plans = possible_plans(settings)
     whole = plans[0]
+    console.print(f"bundle: timing {whole}, on some test images")
+    trial = Trial.run(settings, count)
     if trial.minutes(whole, count) <= limit:
         console.print(f"bundle: {whole}: about {trial.minutes(whole, count):.1f} minutes for {count} images")
         return whole

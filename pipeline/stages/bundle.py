@@ -32,6 +32,7 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import load_experiment
 from pipeline.data.cache import read_images
 from pipeline.errors import DataError
+from pipeline.next_step import say_next_stage
 
 
 def bundle(
@@ -54,6 +55,8 @@ def bundle(
       python -m pipeline bundle --experiment pipeline/experiments/demo.yaml -o upload/ --time-limit 60 --images 5000
       python -m pipeline bundle --experiment pipeline/experiments/demo.yaml -o upload/ --check
     """
+    if images is not None and time_limit is None:
+        raise typer.BadParameter("--images goes with --time-limit")
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     if check:
@@ -68,7 +71,8 @@ def bundle(
     with whole_or_absent(output) as new:
         write_bundle(new, settings, plan)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    console.print(f"bundle: {plan}; {size / 1e6:.0f} MB in {output}, with a README; --check runs it")
+    console.print(f"bundle: {plan}: {size / 1e6:.0f} MB in {output}; its README.md says how to upload it")
+    say_next_stage(console, ["bundle", "--output", str(output), "--check"], experiment, overrides)
 
 
 if __name__ == "__main__":
