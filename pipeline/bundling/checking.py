@@ -72,7 +72,7 @@ class Room:
 
     def __init__(self, folder: Path, settings: Experiment) -> None:
         self.folder, self.artifacts = folder, Artifacts.of(settings)
-        record = record_of(need(self.artifacts.fold(settings.members[0], 0).test, "predict"))
+        record = record_of(need(self.artifacts.fold(settings.members[0], 0).tests[0], "predict"))
         # The submission's engine, since for so few images another one may be chosen.
         prediction = settings.prediction.model_copy(update={"engine": read_json(record)["engine"].split()[0]})
         self.settings = settings.model_copy(update={"prediction": prediction})
