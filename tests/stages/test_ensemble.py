@@ -34,11 +34,15 @@ class Planted:
                 tests = rng.integers(0, 256, (len(self.test_ids), *SIZE), dtype=np.uint8)
                 self.write(model, fold, "test", self.test_ids, tests)
 
+    def path(self, model, fold, kind):
+        paths = self.artifacts.fold(model, fold)
+        return paths.oof if kind == "oof" else paths.tests[0]
+
     def write(self, model, fold, kind, ids, maps):
-        write_probabilities(getattr(self.artifacts.fold(model, fold), kind), ids, maps.shape[1:], [maps])
+        write_probabilities(self.path(model, fold, kind), ids, maps.shape[1:], [maps])
 
     def maps(self, model, fold, kind):
-        return zarr.open_array(getattr(self.artifacts.fold(model, fold), kind))[:]
+        return zarr.open_array(self.path(model, fold, kind))[:]
 
     @property
     def about(self):
@@ -168,7 +172,7 @@ def test_maps_of_another_size_are_refused(plant, command_line):
     planted = plant(a=60, b=60)
     for kind in ("oof", "test"):
         good = planted.maps("b", 1, kind)
-        ids = zarr.open_array(getattr(planted.artifacts.fold("b", 1), kind)).attrs["image_ids"]
+        ids = zarr.open_array(planted.path("b", 1, kind)).attrs["image_ids"]
         planted.write("b", 1, kind, ids, good[:, :32])
         status, out, err = command_line("ensemble", "-e", planted.experiment)
         assert (status, out) == (1, "")
