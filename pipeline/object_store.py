@@ -16,12 +16,14 @@ def open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URL, and the path on it.
 
     Raises:
-        DataError: the protocol is unknown, or needs a package that is not installed.
+        DataError: the protocol is unknown or needs a package that is not installed, or nobody answers.
     """
     try:
-        return fsspec.url_to_fs(url)
-    except (ImportError, ValueError) as error:
+        system, path = fsspec.url_to_fs(url)
+        system.isdir(path)
+    except Exception as error:  # each protocol's package has its own
         raise DataError(f"{url}: {error}") from None
+    return system, path
 
 
 def is_folder(url: str) -> bool:
