@@ -158,8 +158,13 @@ def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]])
 
 
 def _stored_records(experiment: Experiment) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Files with a record, and the record; None for a file that cannot be read."""
-    artifacts = Artifacts.of(experiment)
+    """Files with a record, and the record; None for a file that cannot be read.
+
+    Models, views and parts that other settings had are left out: nothing of the experiment reads them.
+    """
+    artifacts, models = Artifacts.of(experiment), (None, *experiment.models)
+    folds = [artifacts.fold(member, fold) for member in experiment.members for fold in range(experiment.folds.count)]
+    maps = {record_of(path) for of_fold in folds for path in (of_fold.oof, *of_fold.tests)}
     for path in [*sorted(artifacts.folder.rglob("*.json")), artifacts.submission_record]:
         if ".snakemake" in path.parts or not path.is_file():
             continue
@@ -168,7 +173,7 @@ def _stored_records(experiment: Experiment) -> Iterator[tuple[Path, dict[str, An
         except (DataError, AttributeError):
             yield path, None
             continue
-        if made_by and (made_by["model"] is None or made_by["model"] in experiment.models):
+        if made_by and made_by["model"] in models and (made_by["stage"] != "predict" or path in maps):
             yield path, made_by
 
 

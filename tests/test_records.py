@@ -86,6 +86,16 @@ def test_changed_settings_concern_the_stages_that_depend_on_them(experiment, art
     assert names(outdated(changed(experiment, seed=1))) == ["folds.csv.json", "images.csv.json", "tuning.json"]
 
 
+def test_maps_of_other_parts_are_no_part_of_the_experiment(experiment, artifacts):
+    paths = artifacts.fold("unet", 0)
+    with recorded(paths.tests[0], Record.of(experiment, "predict", [artifacts.folds], "unet")) as new:
+        new.mkdir()
+    in_parts = changed(experiment, prediction=experiment.prediction.model_copy(update={"parts": 2}))
+    assert record_of(paths.tests[0]) not in outdated(in_parts)
+    shutil.rmtree(paths.tests[0])
+    assert record_of(paths.tests[0]) in outdated(experiment)
+
+
 def test_a_setting_that_is_new_and_not_set_changes_nothing(experiment, artifacts):
     path = record_of(artifacts.images)
     content = json.loads(path.read_text())
