@@ -270,17 +270,22 @@ def settings_text(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
 
 
-def settings_are_new(experiment: Experiment) -> bool:
-    """Whether other settings, or none, are stored beside the artifacts."""
+def networks_are_new(experiment: Experiment) -> bool:
+    """Whether the networks' settings are others than those stored beside the artifacts, or none are."""
+    import yaml
+
     path = Artifacts.of(experiment).settings
-    return not path.exists() or path.read_text(encoding="utf-8") != settings_text(experiment)
+    stored = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return stored.get("models") != experiment.model_dump(mode="json")["models"]
 
 
 def save_settings(experiment: Experiment) -> bool:
     """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
-    changed = settings_are_new(experiment)
+    path = Artifacts.of(experiment).settings
+    text = settings_text(experiment)
+    changed = not path.exists() or path.read_text(encoding="utf-8") != text
     if changed:
-        write_text(Artifacts.of(experiment).settings, settings_text(experiment))
+        write_text(path, text)
     return changed
 
 

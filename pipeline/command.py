@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import os
 import signal
@@ -78,6 +79,7 @@ def run_command(command: Callable[..., Any]) -> None:
     if PARENT in os.environ:
         die_with(int(os.environ[PARENT]))
         os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
+        fcntl.flock(sys.stdout, fcntl.LOCK_EX)  # the job's log: a cluster may still have the same job of a killed run
     linalg.ensure_blas = _no_blas
     atexit.register(gc.freeze)  # else Python spends a quarter of a second on collecting numba's cycles before it ends
     app = command

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ import typer
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, read_json, save_settings, settings_are_new, settings_text
+from pipeline.artifacts import Artifacts, networks_are_new, read_json, save_settings, settings_text
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -75,13 +76,14 @@ def run(
         labelling_experiment(settings)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    if settings_are_new(settings):
+    if networks_are_new(settings):
         _check_networks(settings)
     command = _snakemake(cores, profile)
     if dry_run:
         _print_plan(settings, command, _outdated(settings, keep_old, console), console)
         return
     with _only_run(artifacts.folder):
+        _wait_for_earlier_jobs(artifacts.log("snakemake").parent, console)
         for record in _outdated(settings, keep_old, console):
             record.unlink()
         save_settings(settings)
@@ -105,7 +107,8 @@ def _snakemake(cores: int | None, profile: str | None) -> list[str]:
     """The command that makes whatever has no record, but for folder and settings."""
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "pipeline" / "Snakefile"),
-        "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params",
+        # What has a record is whole, also if Snakemake has not lived to see it.
+        "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "params",
     ]  # fmt: skip
     if profile is not None:
         own = PROJECT / "pipeline" / "profiles" / profile
@@ -128,23 +131,68 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
     """Run Snakemake, showing what its jobs do.
 
     Raises:
-        typer.Exit: a job has failed; stderr says why.
+        typer.Exit: a job has failed, or a signal has ended the run; stderr says why.
     """
     log = artifacts.log("snakemake")
     log.parent.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=partial(die_with, os.getpid()),
-    ) as process:
+    with (
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+            preexec_fn=partial(_prepare_snakemake, os.getpid()),
+        ) as process,
+        _ending_jobs_first(process.pid, console) as received,
+    ):
         jobs = follow(process.stdout, log, console)
+    if received:
+        raise typer.Exit(128 + received[0])
     if process.returncode:
         complain(jobs, log)
         raise typer.Exit(1)
+
+
+def _prepare_snakemake(parent: int) -> None:
+    """Let it end with this process, and be interrupted, which all that a script starts in the background ignores."""
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _ending_jobs_first(group: int, console: Console) -> Iterator[list[signal.Signals]]:
+    """On a signal to end, have Snakemake end first, with its jobs here and on a cluster; on a second one, end at once.
+
+    Args:
+        group: Snakemake's process group, which its jobs on this machine belong to. All are interrupted, as a terminal
+            does it: Snakemake cancels its jobs on a cluster, but would wait for those here.
+        console: unless a terminal, falls silent: what jobs say when they are interrupted is for their logs.
+
+    Yields:
+        The signal, once it has come.
+    """
+    received: list[signal.Signals] = []
+
+    def end_jobs(number: int, _: object) -> None:
+        received.append(signal.Signals(number))
+        restore()
+        console.quiet |= not console.is_terminal
+        os.killpg(group, signal.SIGINT)
+        typer.echo(f"error: {received[0].name}: the run ends, and its jobs with it; call it again to go on", err=True)
+
+    def restore() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, end_jobs) for each in ends if signal.getsignal(each) != signal.SIG_IGN}
+    try:
+        yield received
+    finally:
+        restore()
 
 
 def _print_plan(settings: Experiment, command: list[str], changed: list[Path], console: Console) -> None:
@@ -170,7 +218,7 @@ def _check_networks(settings: Experiment) -> None:
 
     What a hub has is fetched here, and trainings find it in its cache.
     """
-    from pipeline.learning.networks import build_network  # torch takes seconds to import: for new settings only
+    from pipeline.learning.networks import build_network  # torch takes seconds to import: for new networks only
 
     for model in settings.models.values():
         build_network(model, seed=0)
@@ -189,6 +237,20 @@ def _only_run(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise DataError(f"{folder}: another run of this experiment is at work") from None
         yield
+
+
+def _wait_for_earlier_jobs(logs: Path, console: Console) -> None:
+    """Wait for jobs that have outlived their run: a cluster goes on with them when it is killed by signal 9.
+
+    A job holds the lock of its log as long as it is at work.
+    """
+    for log in sorted(logs.glob("*.log")):
+        with log.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                console.print(f"run: waiting for a job of an earlier run, see {log}")
+                fcntl.flock(file, fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":

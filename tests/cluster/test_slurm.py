@@ -1,7 +1,6 @@
 """A run whose jobs go to the nodes of a Slurm; skipped where none can be started."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,10 +11,11 @@ import pytest
 import yaml
 
 from pipeline import PROJECT
+from pipeline.artifacts import Artifacts
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-from kills import EXPERIMENT, Trial
+from kills import Trial
 from slurm import NODES, cluster, why_not
 
 reason = why_not()
@@ -27,6 +27,7 @@ def profile(tmp_path):
     """The project's profile, cut to the small nodes."""
     settings = yaml.safe_load((PROJECT / "pipeline" / "profiles" / "slurm" / "config.yaml").read_text())
     settings |= {"config": ["cores=1", "gpus=0"], "latency-wait": 5, "jobs": len(NODES)}
+    settings["slurm-init-seconds-before-status-checks"] = 1
     settings["default-resources"] = ["mem_mb=500", "runtime=10"]
     settings["set-resources"] = ["train:mem_mb=2000", "predict:mem_mb=2000"]
     (tmp_path / "profile").mkdir()
@@ -34,25 +35,44 @@ def profile(tmp_path):
     return tmp_path / "profile"
 
 
-def lose_a_training(trial, process):
-    """Kill the first training that is seen, as if its node had failed."""
-    while process.poll() is None:
-        trainings = [number for number, name in trial.processes().items() if name == "train"]
-        if trainings:
-            os.kill(trainings[0], signal.SIGKILL)
-            return
+def wait_for(condition, trial, process):
+    """Wait for what must come before the run ends."""
+    while not condition():
+        assert process.poll() is None, (trial.workspace / "output.log").read_text()
         time.sleep(0.05)
 
 
-def test_a_run_over_two_nodes_of_which_one_fails_ends_like_a_run_here(tmp_path, monkeypatch, profile):
-    monkeypatch.setitem(EXPERIMENT, "models", {"unet": EXPERIMENT["models"]["unet"]})
-    here, there = Trial(tmp_path / "here"), Trial(tmp_path / "there")
-    here.run(0, random.Random(0))
+def trainings(trial):
+    return [number for number, name in trial.processes().items() if name == "train"]
+
+
+def test_a_run_over_two_nodes_that_loses_a_job_and_is_ended_and_killed_ends_like_a_run_here(
+    tmp_path, one_network, profile
+):
+    trial = Trial(tmp_path / "there", one_network.settings)
+    log = Artifacts(trial.workspace, "tiny").log("snakemake")
     with cluster():
-        process = there.start("--profile", str(profile))
-        lose_a_training(there, process)
-        status = process.wait()
-        states = subprocess.run(["scontrol", "show", "jobs"], capture_output=True, text=True, check=False).stdout
-    assert status == 0, (there.workspace / "output.log").read_text()
-    assert {name for name in NODES if f"NodeList={name}" in states} == set(NODES)
-    assert there.submission.read_bytes() == here.submission.read_bytes()
+        # A job whose node fails is tried again. What ends the run cancels its jobs.
+        process = trial.start("--profile", str(profile))
+        wait_for(lambda: trainings(trial), trial, process)
+        os.kill(trainings(trial)[0], signal.SIGKILL)
+        wait_for(lambda: "Trying to restart job" in log.read_text() and trainings(trial), trial, process)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+        end = time.monotonic() + 120
+        while trial.processes():
+            assert time.monotonic() < end, "jobs have outlived their run"
+            time.sleep(0.05)
+        # What cannot be caught leaves them. The next run waits for them, and does not do their work again.
+        process = trial.start("--profile", str(profile))
+        wait_for(lambda: len(trainings(trial)) == len(NODES), trial, process)
+        at_work = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True).stdout
+        process.kill()
+        process.wait()
+        process = trial.start("--profile", str(profile))
+        assert process.wait() == 0, (trial.workspace / "output.log").read_text()
+    assert "waiting for a job of an earlier run" in (trial.workspace / "output.log").read_text()
+    assert "rule predict:" in log.read_text()
+    assert "rule train:" not in log.read_text()
+    assert set(at_work.split()) == set(NODES)
+    assert trial.submission.read_bytes() == one_network.artifacts.submission.read_bytes()

@@ -1,11 +1,14 @@
 """Kill a run at random moments until it is done, and see whether it ends as an undisturbed one does.
 
-    python tests/faults/kills.py [--kills 50] [--every 6] [--seed 0] [--workspace DIR]
+    python tests/faults/kills.py [--kills 50] [--every 6] [--stages split,tune] [--seed 0] [--workspace DIR]
 
 A tiny experiment of two networks is run again and again, each time from nothing. At random moments, a process of it is
 killed with signal 9: one of the stages that run, or Snakemake, or the `run` that has called it. Then it is called
 again, until it ends by itself. Prints a table of what was killed and how often, and how many submissions were, byte for
 byte, the undisturbed one. Ends with status 1 if one was not, or if a run that was not killed has failed.
+
+Random moments miss the short stages. With --stages each of those named is killed once on the way to every submission, a
+moment after it is seen, and nothing else is.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,6 +52,7 @@ class Trial:
     """One workspace, from nothing to a submission."""
 
     workspace: Path
+    settings: dict[str, Any] = field(default_factory=lambda: EXPERIMENT)
     kills: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -60,7 +66,8 @@ class Trial:
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Call `run`."""
         self.workspace.mkdir(parents=True, exist_ok=True)
-        self.experiment.write_text(yaml.safe_dump({"workspace": str(self.workspace), **EXPERIMENT}), encoding="utf-8")
+        settings = {"workspace": str(self.workspace), **self.settings}
+        self.experiment.write_text(yaml.safe_dump(settings), encoding="utf-8")
         command = [sys.executable, "-P", "-m", "pipeline", "run", "--experiment", str(self.experiment), *options]
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         with (self.workspace / "output.log").open("ab") as log:
@@ -80,20 +87,31 @@ class Trial:
             found[int(folder.name)] = words[module + (words[module] == "pipeline")]
         return found
 
-    def kill_one(self, rng: random.Random) -> None:
-        """Kill one of them, and wait until all that it takes along are gone."""
+    def kill_one(self, rng: random.Random, names: Set[str] | None = None) -> None:
+        """Kill one of them, or of those with such names."""
         processes = self.processes()
-        if not processes:
+        victims = sorted(number for number, name in processes.items() if names is None or name in names)
+        if not victims:
             return
-        victim = rng.choice(sorted(processes))
+        victim = rng.choice(victims)
         try:
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
             return
         self.kills[processes[victim]] += 1
 
-    def run(self, kills: int, rng: random.Random, every: float = 1.0) -> None:
-        """Run to the end, with so many kills at most, ``every`` so many seconds on average.
+    def kill_when_seen(self, process: subprocess.Popen[bytes], rng: random.Random, stages: Set[str]) -> None:
+        """Kill one of these stages that has not been killed before, up to two seconds after it is seen."""
+        before = self.kills.total()
+        while process.poll() is None and self.kills.total() == before:
+            left = stages - self.kills.keys()
+            if left & set(self.processes().values()):
+                time.sleep(rng.uniform(0, 2))
+                self.kill_one(rng, left)
+            time.sleep(0.02)
+
+    def run(self, kills: int, rng: random.Random, every: float = 1.0, stages: Set[str] = frozenset()) -> None:
+        """Run to the end, with so many kills at most, ``every`` so many seconds on average, or of these stages.
 
         Raises:
             RuntimeError: a call that was left alone has failed.
@@ -101,7 +119,9 @@ class Trial:
         while True:
             process = self.start()
             before = sum(self.kills.values())
-            if before < kills:
+            if before < kills and stages:
+                self.kill_when_seen(process, rng, stages)
+            elif before < kills:
                 try:
                     process.wait(rng.expovariate(1 / every))
                 except subprocess.TimeoutExpired:
@@ -120,6 +140,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50, help="in all, at least")
     parser.add_argument("--each", type=int, default=10, help="at most so many on the way to one submission")
     parser.add_argument("--every", type=float, default=6.0, help="seconds between two kills, on average")
+    parser.add_argument("--stages", type=lambda text: set(text.split(",")), default=set(), help="these alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workspace", type=Path)
     arguments = parser.parse_args()
@@ -133,7 +154,7 @@ def main() -> None:
     while total.total() < arguments.kills:
         trials += 1
         trial = Trial(folder / f"trial{trials}")
-        trial.run(arguments.each, rng, arguments.every)
+        trial.run(arguments.each, rng, arguments.every, arguments.stages)
         same += trial.submission.read_bytes() == wanted
         total += trial.kills
         shutil.rmtree(trial.workspace)

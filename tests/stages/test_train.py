@@ -17,11 +17,13 @@ DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heig
 
 
 @pytest.mark.parametrize("soup", [0, 2])
-def test_two_processes_share_a_training_and_score_every_held_out_image_once(tmp_path, write_experiment, python, soup):
+def test_two_processes_share_a_training_and_score_every_held_out_image_once(
+    tmp_path, write_experiment, command_line, python, soup
+):
     recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "soup": soup}
     experiment = write_experiment(tmp_path, data=DATA, training=recipe)
     for stage in ("prepare", "split"):
-        assert python("-m", "pipeline", stage, "--experiment", experiment).returncode == 0
+        assert command_line(stage, "--experiment", experiment)[0] == 0
     artifacts = Artifacts(tmp_path, "tiny")
     folds = pd.read_csv(artifacts.folds)["fold"].to_numpy()
     fold = int(np.argmax([(folds == number).sum() % 2 for number in range(2)]))
