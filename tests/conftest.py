@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline import PROJECT
 from pipeline.__main__ import app
-from pipeline.artifacts import Artifacts
+from pipeline.artifacts import Artifacts, save_settings
 from pipeline.command import run_command
 from pipeline.config import load_experiment
 from pipeline.data.sources import open_source
@@ -106,7 +106,9 @@ class FinishedRun:
     def copy(self, folder: Path) -> FinishedRun:
         """The same run in a new folder; the data set stays where it is."""
         shutil.copytree(self.experiment.parent, folder)
-        return FinishedRun(write_tiny_experiment(folder, **self.settings))
+        run = FinishedRun(write_tiny_experiment(folder, **self.settings))
+        save_settings(load_experiment(run.experiment))
+        return run
 
 
 @pytest.fixture(scope="session")

@@ -176,7 +176,7 @@ run_command(app)
 
 def test_a_file_that_cannot_grow_is_one_clear_error(tmp_path, write_experiment, python, generated):
     experiment = write_experiment(tmp_path)
-    words = ["prepare", "-e", experiment, "--set", f"data.root={generated}"]
+    words = ["prepare", "-e", experiment, "--set", f"data.root={generated}", "--quiet"]
     result = python("-c", LIMITED, 20_000, *words)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: File too large\n"
