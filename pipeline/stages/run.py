@@ -6,7 +6,8 @@ Writes  kfold/<experiment>/experiment.yaml   the settings as resolved
         everything that the stages write, in the order of pipeline/Snakefile
 
 What other settings, code or inputs have made is made anew, and what depends on it. At the end it prints the table of
-results, whether or not there was anything to do.
+results, whether or not there was anything to do. SIGINT (Ctrl-C), SIGTERM and SIGHUP end its jobs with it, on a cluster
+too; the status is then 128 and the signal's number.
 
     python -m pipeline run --experiment pipeline/experiments/demo.yaml --cores 2
     python -m pipeline run --experiment pipeline/experiments/demo.yaml --set training.epochs=9 --dry-run
