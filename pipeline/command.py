@@ -55,6 +55,17 @@ def die_with(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def join_run(parent: int) -> None:
+    """Be a job of a run: end with it, and hold the log, since a cluster may go on with a job of a run that was killed.
+
+    Args:
+        parent: the number of the process that has started this one.
+    """
+    die_with(parent)
+    os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
+    fcntl.flock(sys.stdout, fcntl.LOCK_EX)
+
+
 def make_console(quiet: bool) -> Console:
     """A console that prints plain unwrapped text wherever it is not a terminal."""
     console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
@@ -77,9 +88,7 @@ def run_command(command: Callable[..., Any]) -> None:
     Wrong data ends in one message on stderr and status 1, wrong usage in status 2; a traceback is a bug.
     """
     if PARENT in os.environ:
-        die_with(int(os.environ[PARENT]))
-        os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
-        fcntl.flock(sys.stdout, fcntl.LOCK_EX)  # the job's log: a cluster may still have the same job of a killed run
+        join_run(int(os.environ[PARENT]))
     linalg.ensure_blas = _no_blas
     atexit.register(gc.freeze)  # else Python spends a quarter of a second on collecting numba's cycles before it ends
     app = command

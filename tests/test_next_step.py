@@ -80,6 +80,6 @@ def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_pat
     line = shlex.split(command_line(*words)[1].splitlines()[-1])
     assert line[:3] == ["next:", "env", f"PYTHONPATH={PROJECT}"]
     assert line[4:] == ["-m", "pipeline", "lint", "c d.csv", "--format", "kaggle"]
-    monkeypatch.setattr("pipeline.command.die_with", lambda _: None)
+    monkeypatch.setattr("pipeline.command.join_run", lambda _: None)
     monkeypatch.setenv(PARENT, "1")
     assert "next: " not in command_line(*words)[1]

@@ -102,6 +102,7 @@ def test_a_large_data_set_makes_no_large_page(run, enlarge, tmp_path):
         large,
         settings=run.settings.model_copy(update={"data": data}),
         masks=large.masks.assign(**sized),
+        held_out=replace(large.held_out, table=large.held_out.table.assign(path="noise.png")),
         maps=Noise(),
     )
     true = rng.integers(1, 10_000, count)
