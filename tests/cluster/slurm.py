@@ -72,12 +72,14 @@ def cluster() -> Iterator[None]:
     """Two nodes that take jobs until the block ends.
 
     Raises:
+        FileExistsError: this machine has a Slurm of its own by now.
         RuntimeError: they did not come up.
     """
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     (folder / "state").mkdir()
     CONFIGURATION.parent.mkdir(exist_ok=True)
-    CONFIGURATION.write_text(configuration(folder), encoding="utf-8")
+    with CONFIGURATION.open("x", encoding="utf-8") as file:  # not over that of another
+        file.write(configuration(folder))
     daemons: list[subprocess.Popen[bytes]] = []
     with (folder / "daemons.log").open("wb") as log:
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def profile(tmp_path):
     return tmp_path / "profile"
 
 
+@contextmanager
+def started(trial, profile):
+    """A run over the nodes; what is left of it at the end of the block is killed by signal 9."""
+    process = trial.start("--profile", str(profile))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_for(condition, trial, process):
     """Wait for what must come before the run ends."""
     while not condition():
@@ -53,24 +65,22 @@ def test_a_run_over_two_nodes_that_loses_a_job_and_is_ended_and_killed_ends_like
     log = Artifacts(trial.workspace, "tiny").log("snakemake")
     with cluster():
         # A job whose node fails is tried again. What ends the run cancels its jobs.
-        process = trial.start("--profile", str(profile))
-        wait_for(lambda: trainings(trial), trial, process)
-        os.kill(trainings(trial)[0], signal.SIGKILL)
-        wait_for(lambda: "Trying to restart job" in log.read_text() and trainings(trial), trial, process)
-        process.terminate()
-        assert process.wait() == 128 + signal.SIGTERM
+        with started(trial, profile) as process:
+            wait_for(lambda: trainings(trial), trial, process)
+            os.kill(trainings(trial)[0], signal.SIGKILL)
+            wait_for(lambda: "Trying to restart job" in log.read_text() and trainings(trial), trial, process)
+            process.terminate()
+            assert process.wait() == 128 + signal.SIGTERM
         end = time.monotonic() + 120
         while trial.processes():
             assert time.monotonic() < end, "jobs have outlived their run"
             time.sleep(0.05)
         # What cannot be caught leaves them. The next run waits for them, and does not do their work again.
-        process = trial.start("--profile", str(profile))
-        wait_for(lambda: len(trainings(trial)) == len(NODES), trial, process)
-        at_work = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True).stdout
-        process.kill()
-        process.wait()
-        process = trial.start("--profile", str(profile))
-        assert process.wait() == 0, (trial.workspace / "output.log").read_text()
+        with started(trial, profile) as process:
+            wait_for(lambda: len(trainings(trial)) == len(NODES), trial, process)
+            at_work = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True).stdout
+        with started(trial, profile) as process:
+            assert process.wait() == 0, (trial.workspace / "output.log").read_text()
     assert "waiting for a job of an earlier run" in (trial.workspace / "output.log").read_text()
     assert "rule predict:" in log.read_text()
     assert "rule train:" not in log.read_text()
