@@ -85,7 +85,7 @@ def predict(
     options, views = settings.prediction, Views.of(settings)
     images_of = {subset: sum(len(job.rows) for job in jobs if job.subset == subset) for subset in ("train", "test")}
     console.print(
-        f"predict: {model} fold {fold}{f', part {part}' if part else ''}: "
+        f"predict: {model} fold {fold}{f', part {part}' if part and options.parts > 1 else ''}: "
         f"{images_of['train']} held-out and {images_of['test']} test images"
         f"{f' in {len(options.stored_views)} views apart' if views.separate else ''}, to {weights.parent}"
     )
