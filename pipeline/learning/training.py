@@ -364,6 +364,8 @@ def train_network(
         max_epochs=settings.epochs,
         accelerator=device.type if device.type != "cuda" else "gpu",
         devices=settings.devices,
+        # An encoder of less than its full depth has layers that no loss depends on.
+        strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
         precision=LIGHTNING_NAMES[precision],
         gradient_clip_val=settings.gradient_clip,
         callbacks=[log, checkpoints, *average],

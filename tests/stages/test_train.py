@@ -20,8 +20,10 @@ DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heig
 def test_two_processes_share_a_training_and_score_every_held_out_image_once(
     tmp_path, write_experiment, command_line, python, soup
 ):
-    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "soup": soup}
-    experiment = write_experiment(tmp_path, data=DATA, training=recipe)
+    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "soup": soup, "precision": "fp32"}
+    shallow = {"encoder_depth": 4, "decoder_channels": [32, 16, 16, 8]}  # of whose encoder a part is not used
+    models = {"unet": {"architecture": "Unet", "encoder": "resnet18", "options": shallow}}
+    experiment = write_experiment(tmp_path, data=DATA, training=recipe, models=models)
     for stage in ("prepare", "split"):
         assert command_line(stage, "--experiment", experiment)[0] == 0
     artifacts = Artifacts(tmp_path, "tiny")
@@ -47,7 +49,8 @@ def test_two_processes_share_a_training_and_score_every_held_out_image_once(
 
 def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experiment, command_line):
     tiles = {"size": [96, 96], "tile": [64, 32], "overlap": 0.3}
-    experiment = write_experiment(tmp_path, data=DATA, image=tiles, training={"epochs": 1, "batch_size": 2})
+    recipe = {"epochs": 1, "batch_size": 2, "precision": "fp32"}
+    experiment = write_experiment(tmp_path, data=DATA, image=tiles, training=recipe)
     one = ("--model", "unet", "--fold", 0)
     for stage in (["prepare"], ["split"], ["train", *one], ["predict", *one]):
         status, _, errors = command_line(*stage, "--experiment", experiment)
