@@ -59,35 +59,36 @@ def stages(trial):
     return set(trial.processes().values()) - {"snakemake"}
 
 
-def trainings(trial):
-    return [number for number, name in trial.processes().items() if name == "train"]
+def numbers(trial, stage):
+    return [number for number, name in trial.processes().items() if name == stage]
 
 
-def test_a_run_over_two_nodes_that_loses_a_job_and_is_ended_and_killed_ends_like_a_run_here(
+def test_a_run_over_two_nodes_that_is_ended_and_killed_and_loses_a_job_ends_like_a_run_here(
     tmp_path, one_network, profile
 ):
     trial = Trial(tmp_path / "there", one_network.settings)
     log = Artifacts(trial.workspace, "tiny").log("snakemake")
     with cluster():
-        # A job whose node fails is tried again. What ends the run cancels its jobs.
+        # What ends the run cancels its jobs.
         with started(trial, profile) as process:
-            wait_for(lambda: trainings(trial), trial, process)
-            os.kill(trainings(trial)[0], signal.SIGKILL)
-            wait_for(lambda: "Trying to restart job" in log.read_text() and trainings(trial), trial, process)
+            wait_for(lambda: numbers(trial, "train"), trial, process)
             process.terminate()
             assert process.wait() == 128 + signal.SIGTERM
         end = time.monotonic() + 120
         while stages(trial):
             assert time.monotonic() < end, "jobs have outlived their run"
             time.sleep(0.05)
-        # What cannot be caught leaves them. The next run waits for them, and does not do their work again.
+        # What cannot be caught leaves them.
         with started(trial, profile) as process:
-            wait_for(lambda: len(trainings(trial)) == len(NODES), trial, process)
-            at_work = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True).stdout
+            wait_for(lambda: len(numbers(trial, "train")) == len(NODES), trial, process)
+            nodes = subprocess.run(["squeue", "-h", "-o", "%N"], capture_output=True, text=True, check=True).stdout
+        # The next run waits for them, and does not do their work again. A job whose node fails is tried again.
         with started(trial, profile) as process:
+            wait_for(lambda: numbers(trial, "predict"), trial, process)
+            os.kill(numbers(trial, "predict")[0], signal.SIGKILL)
             assert process.wait() == 0, (trial.workspace / "output.log").read_text()
+    assert set(nodes.split()) == set(NODES)
     assert "waiting for a job of an earlier run" in (trial.workspace / "output.log").read_text()
-    assert "rule predict:" in log.read_text()
     assert "rule train:" not in log.read_text()
-    assert set(at_work.split()) == set(NODES)
+    assert "Trying to restart job" in log.read_text()
     assert trial.submission.read_bytes() == one_network.artifacts.submission.read_bytes()
