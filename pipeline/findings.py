@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -372,9 +372,10 @@ class Readings:
         )
 
 
-def readings(masks: list[Mask], fmt: RleFormat) -> Readings:
-    """Of some masks whose size is known; one run alone has no direction."""
-    telling = [mask for mask in masks if mask.size is not None and mask.edges.size >= 4][:SAMPLED]
+def readings(masks: Iterable[Mask], fmt: RleFormat) -> Readings:
+    """Of the first few masks whose size is known; one run alone has no direction."""
+    known = (mask for mask in masks if mask.size is not None and mask.edges.size >= 4)
+    telling = list(itertools.islice(known, SAMPLED))
     said, turned, repeating, lines = [], [], [], []
     for mask in telling:
         line = _line(mask, fmt)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipeline.artifacts import Artifacts
 from pipeline.config import Experiment, PredictionSettings, data_root
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
 from pipeline.data.classes import mask_rows
-from pipeline.data.held_out import HeldOutMasks
+from pipeline.data.held_out import HeldOutMasks, spread
 from pipeline.data.images import read_image
 from pipeline.errors import DataError
 from pipeline.geometry import scaled_size
@@ -206,11 +206,15 @@ class Trial:
         folds, views = plan.folds / settings.folds.count, pixels[chosen_views(plan, settings)].sum() / pixels.sum()
         return START + (folds * self.loading + count * (self.rest + folds * views * self.network)) / 60
 
+    @cached_property
+    def whole(self) -> list[np.ndarray]:
+        """The masks by all folds and views."""
+        return masks_by(Plan.whole(self.predictor.settings), self.predictor, self.maps, self.sizes)
+
     def likeness(self, plan: Plan) -> float:
         """Mean Dice of a plan's masks with those of the whole."""
-        plans = (plan, Plan.whole(self.predictor.settings))
-        pairs = zip(*(masks_by(each, self.predictor, self.maps, self.sizes) for each in plans), strict=True)
-        return float(np.mean([dice(*pair) for pair in pairs]))
+        masks = masks_by(plan, self.predictor, self.maps, self.sizes)
+        return float(np.mean([dice(*pair) for pair in zip(masks, self.whole, strict=True)]))
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -265,8 +269,7 @@ def price_views(predictor: Predictor, plans: Sequence[Plan]) -> dict[str, Compar
     """
     settings = predictor.settings
     artifacts, classes = Artifacts.of(settings), settings.data.class_names
-    rows = np.flatnonzero(read_folds(artifacts)["fold"] == 0)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), HELD_OUT)).round().astype(np.int64)]
+    rows = spread(np.flatnonzero(read_folds(artifacts)["fold"] == 0), HELD_OUT)
     masks = HeldOutMasks.read(artifacts, settings.image.fit, classes).take(mask_rows(rows, len(classes)))
     images, sizes = open_small(CachePaths(artifacts.cache).images("train")), masks.sizes[:: len(classes)]
     first_fold = replace(predictor, engines=[of_model[:1] for of_model in predictor.engines])

@@ -103,3 +103,10 @@ class HeldOutMasks:
                 box = content_box(*sizes[row], size, self.fit)
                 mask = small_masks([self.truth[row]], *sizes[row], size, self.fit)[..., 0]
                 yield box.cut(stacked[row - rows.start]).reshape(-1, len(maps)), box.cut(mask).ravel()
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, at equal steps, the first and the last among them; in their order."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from pipeline.data.held_out import spread
 from pipeline.postprocess import HALF, LEVELS
 
 WIDTH, HEIGHT = 380, 210
@@ -172,7 +173,5 @@ def _limits(values: np.ndarray) -> Scale:
 
 def _points(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> str:
     """Where both are finite; a long line at equal steps."""
-    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    if len(finite) > most:
-        finite = finite[np.linspace(0, len(finite) - 1, most).round().astype(int)]
+    finite = spread(np.flatnonzero(np.isfinite(x) & np.isfinite(y)), most)
     return " ".join(f"{left:.1f},{top:.1f}" for left, top in zip(x[finite], y[finite], strict=True))

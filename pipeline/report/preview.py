@@ -8,13 +8,12 @@ import numpy as np
 
 from pipeline.artifacts import Artifacts, whole_or_absent
 from pipeline.config import Experiment
-from pipeline.data.held_out import HeldOutMasks
+from pipeline.data.held_out import HeldOutMasks, spread
 from pipeline.data.probabilities import read_probabilities
 from pipeline.members import member_name
 from pipeline.postprocess import UNTUNED, final_edges
 from pipeline.report.pictures import SIDE, Sight
 from pipeline.report.poster import COLUMNS, WHAT, Column, draw_grid
-from pipeline.report.selection import spread
 from pipeline.rle import dice
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.data.held_out import spread
+
 EXTREMES = 6
 """Masks shown as worst, as median and as best, each."""
 IN_PANEL = 48
@@ -25,13 +27,6 @@ def extremes(worst_first: np.ndarray, each: int = EXTREMES) -> dict[str, np.ndar
         "median": worst_first[middle : middle + shown],
         "best": worst_first[-shown:][::-1],
     }
-
-
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, at equal steps, the first and the last among them; in their order."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
 
 
 def panel_rows(worst_first: np.ndarray, most: int = IN_PANEL, each: int = EXTREMES) -> np.ndarray:

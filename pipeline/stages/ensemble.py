@@ -32,7 +32,7 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import read_images
 from pipeline.data.classes import mask_ids, mask_rows
-from pipeline.data.held_out import HeldOutMasks
+from pipeline.data.held_out import HeldOutMasks, spread
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, chunks, write_probabilities
 from pipeline.metrics import beyond_noise
@@ -137,8 +137,7 @@ class Study:
         self.shares = np.array([given[name] for name in self.names])
         self.spaces = SPACES if options.space == "auto" else (options.space,)
         images = len(masks) // masks.classes
-        chosen = np.linspace(0, images - 1, min(images, options.images)).round().astype(np.int64)
-        chosen = mask_rows(chosen, masks.classes)
+        chosen = mask_rows(spread(np.arange(images), options.images), masks.classes)
         small = track(masks.small(held_out.maps, chosen), len(chosen), "ensemble sample", console)
         search = default_search(len(self.names)) if options.search == "auto" else options.search
         self.chooser = Chooser(gather(small), held_out.fold[chosen], settings.folds.count, self.objective, search)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -77,7 +76,9 @@ def predict(
     console = make_console(quiet)
     check_model(settings, model)
     check_fold(settings, fold)
-    jobs = jobs_of(settings, model, fold, chosen_parts(part, settings.prediction.parts))
+    parts = chosen_parts(part, settings.prediction.parts)
+    all_jobs = jobs_of(settings, model, fold)
+    jobs = [job for job in all_jobs if job.part in parts]
     artifacts = Artifacts.of(settings)
     weights = artifacts.fold(model, fold).weights
     reserve_gpus(1)
@@ -90,9 +91,8 @@ def predict(
         f"{f' in {len(options.stored_views)} views apart' if views.separate else ''}, to {weights.parent}"
     )
     cache = CachePaths(artifacts.cache)
-    held_out = np.flatnonzero(read_folds(artifacts)["fold"] == fold)
-    count = len(held_out) + len(read_images(artifacts, "test"))  # so that all parts take the same engine
-    train_images = open_small(cache.images("train"))
+    train_images, held_out = open_small(cache.images("train")), all_jobs[0].rows
+    count = sum(len(job.rows) for job in all_jobs)  # so that all parts take the same engine
     engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
     record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
@@ -119,6 +119,8 @@ class Job:
     """Images to predict, and the arrays of their maps."""
 
     subset: str
+    part: int
+    """The part that it is done with, counted from 1."""
     rows: np.ndarray
     """int (N,), of the subset's small copies."""
     ids: list[str]
@@ -127,22 +129,17 @@ class Job:
     """Of each view that is stored."""
 
 
-def jobs_of(settings: Experiment, model: str, fold: int, parts: Sequence[int]) -> list[Job]:
-    """The images that the fold holds out, with the first part, and the parts of the test images."""
+def jobs_of(settings: Experiment, model: str, fold: int) -> list[Job]:
+    """The images that the fold holds out, and each part of the test images."""
     artifacts, options, classes = Artifacts.of(settings), settings.prediction, settings.data.class_names
     of_views = [artifacts.fold(member_name(model, view), fold) for view in options.stored_views]
-    jobs = []
-    if 1 in parts:
-        table = read_folds(artifacts)
-        rows = np.flatnonzero(table["fold"] == fold)
-        ids = mask_ids(table["image_id"].iloc[rows], classes)
-        jobs.append(Job("train", rows, ids, [each.oof for each in of_views]))
-    test_ids = read_images(artifacts, "test")["image_id"]
-    rows_of = part_rows(len(test_ids), options.parts, options.batch_size)
-    for number in parts:
-        rows = rows_of[number - 1]
+    folds, test_ids = read_folds(artifacts), read_images(artifacts, "test")["image_id"]
+    held_out = np.flatnonzero(folds["fold"] == fold)
+    ids = mask_ids(folds["image_id"].iloc[held_out], classes)
+    jobs = [Job("train", 1, held_out, ids, [each.oof for each in of_views])]
+    for part, rows in enumerate(part_rows(len(test_ids), options.parts, options.batch_size), 1):
         ids = mask_ids(test_ids.iloc[rows], classes)
-        jobs.append(Job("test", rows, ids, [each.test(number) for each in of_views]))
+        jobs.append(Job("test", part, rows, ids, [each.test(part) for each in of_views]))
     return jobs
 
 

@@ -86,9 +86,9 @@ def other_direction(artifacts: Artifacts, data: KaggleData) -> str | None:
     images = read_images(artifacts, "train")
     truth = read_true_masks(artifacts, images["image_id"].tolist(), data.class_names)
     sizes = zip(truth.heights.tolist(), truth.widths.tolist(), strict=True)
-    masks = [
+    masks = (
         Mask(truth[row] if fmt.order == "F" else transpose(truth[row], size), size) for row, size in enumerate(sizes)
-    ]
+    )
     return readings(masks, fmt).evidence(fmt)[0]
 
 

@@ -12,6 +12,7 @@ takes the weights of `base`.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -143,16 +144,16 @@ def main() -> None:
     rows: list[str] = []
     base_result = None
     with ThreadPoolExecutor(available_cores()) as pool:
-        done: dict[tuple[str, str, int], Future[None]] = {}
+        done: dict[str, dict[tuple[str, int], Future[None]]] = {}
         for variant in variants:
-            for model in variant.experiment.models:
-                for fold in arguments.folds:
-                    of_base = done.get((BASE, model, fold))
-                    done[variant.name, model, fold] = pool.submit(variant.run_fold, model, fold, base, of_base)
+            of_base = done.get(BASE, {})
+            done[variant.name] = {
+                job: pool.submit(variant.run_fold, *job, base, of_base.get(job))
+                for job in itertools.product(variant.experiment.models, arguments.folds)
+            }
         for variant in variants:
-            for (name, _, _), fold_done in done.items():
-                if name == variant.name:
-                    fold_done.result()
+            for fold_done in done[variant.name].values():
+                fold_done.result()
             members = variant.experiment.members
             for member in members:
                 result = measure(variant.experiment, member, list(arguments.folds))

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, fingerprint
+from pipeline.bundling.checking import without_network
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kills import Trial
@@ -132,30 +133,32 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(da
     assert fingerprint(maps[0]) == fingerprint(maps[1])
 
 
-def without_network(*words):
-    """A Python process in a network namespace of its own, with nothing in it."""
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    command = ["unshare", "--net", "--map-root-user", sys.executable, *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
-def unplugged():
-    if shutil.which("unshare") is None or without_network("-c", "").returncode:
+def offline():
+    """``offline(*words)``: a Python process in a network namespace of its own, with nothing in it."""
+    alone = without_network()
+    if not alone:
         pytest.skip("this system lets nobody make a network namespace")
 
+    def call(*words):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [*alone, sys.executable, *map(str, words)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-def test_a_run_needs_no_network(tmp_path, write_experiment, unplugged):
+    return call
+
+
+def test_a_run_needs_no_network(tmp_path, write_experiment, offline):
     experiment = write_experiment(tmp_path, models=PYPI, training=RECIPE)
-    result = without_network("-m", "pipeline", "run", "--experiment", experiment)
+    result = offline("-m", "pipeline", "run", "--experiment", experiment)
     assert result.returncode == 0, result.stderr
     assert Artifacts(tmp_path, "tiny").submission.exists()
 
 
-def test_a_download_that_is_impossible_is_refused_before_anything_is_read(tmp_path, write_experiment, unplugged):
+def test_a_download_that_is_impossible_is_refused_before_anything_is_read(tmp_path, write_experiment, offline):
     models = {"unet": {"architecture": "Unet", "encoder": "resnet18", "weights": "imagenet"}}
     experiment = write_experiment(tmp_path, models=models)
-    result = without_network("-m", "pipeline", "run", "--experiment", experiment)
+    result = offline("-m", "pipeline", "run", "--experiment", experiment)
     assert result.returncode == 1
     assert "cannot fetch the ImageNet weights of resnet18" in result.stderr
     assert "give a file, or use" in result.stderr

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.selection import extremes, panel_rows, spread, table_rows
+from pipeline.data.held_out import spread
+from pipeline.report.selection import extremes, panel_rows, table_rows
 
 orders = st.builds(
     lambda count, seed: np.random.default_rng(seed).permutation(count), st.integers(1, 200), st.integers(0)
