@@ -59,14 +59,23 @@ def files_to_fetch(url: str, places: Iterable[str], folder: Path) -> list[str]:
 
 
 def fetch(url: str, names: Iterable[str], folder: Path) -> Iterator[None]:
-    """Copy files below a URL to a local folder, several at a time, each whole or not at all."""
+    """Copy files below a URL to a local folder, several at a time, each whole or not at all.
+
+    Raises:
+        DataError: a file does not come; those that have come stay.
+    """
     system, root = open_url(url)
 
     def copy(name: str) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.new")
-        system.get_file(f"{root}/{name}", str(new))
+        try:
+            system.get_file(f"{root}/{name}", str(new))
+        except Exception as error:  # each protocol's package has its own
+            new.unlink(missing_ok=True)
+            why = str(error) or type(error).__name__
+            raise DataError(f"{url}/{name}: {why}; the next call goes on from here") from None
         os.replace(new, path)
 
     with ThreadPoolExecutor() as pool:

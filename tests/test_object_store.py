@@ -1,6 +1,8 @@
 """Data and probability maps that are not on this machine: fsspec's file system in memory stands for an object store."""
 
+import re
 import shutil
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -60,6 +62,30 @@ def test_data_are_copied_from_a_url_once(tmp_path, experiment, call, memory):
     assert "prepare: 2 files copied" in call("prepare", *options)
     assert artifacts.images.read_bytes() == images
     assert outdated(load_experiment(file, list(options[1::2]))) == {}
+
+
+def test_a_connection_that_is_lost_is_one_line_and_the_next_call_goes_on(
+    experiment, command_line, call, memory, monkeypatch
+):
+    data, file = experiment
+    memory.put(str(data.root), "/bucket/portraits", recursive=True)
+    shutil.rmtree(data.root)
+    whole, calls = memory.get_file, iter(range(10**6))
+
+    def lost(source, target, **options):
+        if next(calls) >= 5:
+            Path(target).write_bytes(b"half a fi")
+            raise TimeoutError
+        whole(source, target, **options)
+
+    options = ("--set", "data.url=memory://bucket/portraits")
+    monkeypatch.setattr(type(memory), "get_file", staticmethod(lost))
+    status, _, err = command_line("prepare", "-e", file, *options)
+    assert status == 1
+    assert re.fullmatch(r"error: memory://bucket/portraits/\S+: TimeoutError; the next call goes on from here\n", err)
+    assert len([path for path in data.root.rglob("*") if path.is_file()]) == 5
+    monkeypatch.undo()
+    assert "prepare: 23 files copied" in call("prepare", *options)
 
 
 def test_masks_of_the_test_images_are_known_before_they_are_copied(tmp_path, memory):

@@ -68,7 +68,10 @@ def open_test_maps(artifacts: Artifacts, member: str, fold: int, ids: list[str])
         DataError: a part is missing or of another size than the first, or the maps are of other masks.
     """
     paths = artifacts.fold(member, fold).tests
-    parts = [read_probabilities(path, predict_command(member, fold)) for path in paths]
+    parts = []
+    for number, path in enumerate(paths, 1):
+        part = f" --part {number}/{len(paths)}" if len(paths) > 1 else ""
+        parts.append(read_probabilities(path, predict_command(member, fold) + part))
     for part, path in zip(parts, paths, strict=True):
         check_size(part.maps, path, parts[0].maps, paths[0])
     stored = concatenate(parts)

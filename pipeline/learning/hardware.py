@@ -91,8 +91,8 @@ def keep_depthwise_in_fp32(network: nn.Module, precision: Precision, device: tor
     """Exempt those depthwise convolutions from autocast to bf16 that oneDNN has no fast gradient for on CPUs.
 
     They are the ones with a stride (gradient of the input) or a kernel above 3x3 (of the weights): 14 to 50 ms
-    against 4 to 6 in fp32. Names and values of the weights stay. Returns how many they are; none
-    on another device or in another precision.
+    against 4 to 6 in fp32. Where no gradient is taken, as in frozen modules and in validation, they stay in bf16.
+    Names and values of the weights stay. Returns how many they are; none on another device or in another precision.
     """
     if device.type != "cpu" or precision != "bf16":
         return 0
@@ -109,7 +109,8 @@ def keep_depthwise_in_fp32(network: nn.Module, precision: Precision, device: tor
 
 
 def _forward_in_fp32(forward: Callable[[torch.Tensor], torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-    if not torch.is_autocast_enabled("cpu"):
+    trained = torch.is_grad_enabled() and (features.requires_grad or forward.__self__.weight.requires_grad)
+    if not trained or not torch.is_autocast_enabled("cpu"):
         return forward(features)
     with torch.autocast("cpu", enabled=False):
         return forward(features.float()).to(torch.get_autocast_dtype("cpu"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from segmentation_models_pytorch.losses import FocalLoss, LovaszLoss
-from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
 from pipeline.config import LossSettings
 
@@ -59,9 +59,8 @@ def near_outline(targets: torch.Tensor) -> torch.Tensor:
     """float (N, H, W): 1 where both foreground and background lie within ``BOUNDARY_RADIUS`` pixels, else 0."""
     foreground = (targets >= 0.5).float().unsqueeze(1)
     side = 2 * BOUNDARY_RADIUS + 1
-    dilated = max_pool2d(foreground, side, stride=1, padding=BOUNDARY_RADIUS)
-    eroded = -max_pool2d(-foreground, side, stride=1, padding=BOUNDARY_RADIUS)
-    return (dilated - eroded).squeeze(1)
+    share = avg_pool2d(foreground, side, stride=1, padding=BOUNDARY_RADIUS, count_include_pad=False)
+    return ((share > 0) & (share < 1)).float().squeeze(1)
 
 
 LOSSES: dict[str, Loss] = {

@@ -28,6 +28,7 @@ from pipeline.artifacts import FoldArtifacts, write_text
 from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
+from pipeline.errors import DataError
 from pipeline.geometry import Tiling, scaled_size
 from pipeline.learning.averages import weight_averages
 from pipeline.learning.hardware import (
@@ -308,9 +309,15 @@ class EpochLog(Callback):
         self.trained = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(metrics["train_loss"] + metrics["val_loss"]):
+            # Before the checkpoint is written, which Lightning does last, so that the weights in it stay usable.
+            raise DataError(
+                f"{self.path.parent}: the loss of epoch {trainer.current_epoch + 1} is not a number: lower "
+                "training.learning_rate, or set training.precision=fp32"
+            )
         if not trainer.is_global_zero:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch + 1,
             **{name: round(metrics[name], 5) for name in ("train_loss", "val_loss", "val_dice")},

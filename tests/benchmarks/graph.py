@@ -14,17 +14,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 
 PROJECT = Path(__file__).parents[2]
 
 
-def call(*words: str) -> None:
+def call(*words: str, output: int | IO[str] = subprocess.DEVNULL) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "pipeline", *words]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, check=True, stdout=output)
 
 
 def by_hand(experiment: Path, options: list[str]) -> None:
@@ -36,8 +38,13 @@ def by_hand(experiment: Path, options: list[str]) -> None:
     for stage in ("train", "predict"):
         for model, fold in folds:
             call(stage, *common, "--model", model, "--fold", fold)
-    for stage in ("ensemble", "tune", "submit", "report"):
+    for stage in ("ensemble", "tune", "submit"):
         call(stage, *common)
+    artifacts = Artifacts.of(settings)
+    if settings.data.knows_test_truth:
+        with artifacts.score.open("w", encoding="utf-8") as file:
+            call("score", "--json", str(artifacts.submission), str(artifacts.truth), output=file)
+    call("report", *common)
 
 
 def main() -> None:

@@ -97,7 +97,8 @@ def test_test_maps_in_parts_are_checked_together(artifacts):
     whole, parts = np.stack([map_of(number) for number in range(17)]), artifacts.fold("unet", 0).tests
     ids = [f"b{number}" for number in range(17)]
     write_probabilities(parts[0], ids[:16], SIZE, [whole[:16]])
-    with pytest.raises(DataError, match=r"test-2of2\.zarr is missing: run the stage 'predict --model unet --fold 0'"):
+    command = "predict --model unet --fold 0 --part 2/2"
+    with pytest.raises(DataError, match=rf"test-2of2\.zarr is missing: run the stage '{command}' first"):
         open_test_maps(artifacts, "unet", 0, ids)
     write_probabilities(parts[1], ids[16:], SIZE, [whole[16:]])
     maps = open_test_maps(artifacts, "unet", 0, ids)

@@ -33,6 +33,17 @@ def test_some_depthwise_convolutions_compute_in_fp32_under_autocast(images):
     assert torch.equal(network(images), exact)
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_depthwise_convolutions_stay_in_bf16_where_no_gradient_is_taken(gradients):
+    network = build_network(LITE, seed=0).eval()
+    strided = network.encoder.model.blocks[1][0].conv_dw.requires_grad_(not gradients)  # frozen, or in validation
+    features = torch.randn(2, strided.in_channels, 16, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(gradients):
+        in_bf16 = strided(features)
+        keep_depthwise_in_fp32(network, "bf16", CPU)
+        assert torch.equal(strided(features), in_bf16)
+
+
 def test_a_copy_computes_with_its_own_weights(images):
     network = build_network(LITE, seed=0).eval()
     keep_depthwise_in_fp32(network, "bf16", CPU)

@@ -1,8 +1,11 @@
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from pipeline.config import LossSettings
 from pipeline.learning.losses import (
+    BOUNDARY_RADIUS,
     BOUNDARY_WEIGHT,
     LOSSES,
     boundary_loss,
@@ -53,6 +56,14 @@ def test_the_boundary_is_near_both_sides_of_the_outline():
     targets[..., 6:] = 1
     assert near_outline(targets).tolist() == [[[0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]]]
     assert not near_outline(torch.ones(1, 9, 9)).any()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_the_boundary_is_opencv_s_morphological_gradient(share):
+    masks = (np.random.default_rng(0).random((4, 23, 17)) < share).astype(np.float32)
+    window = np.ones((2 * BOUNDARY_RADIUS + 1,) * 2, np.uint8)
+    expected = [cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, window) for mask in masks]
+    assert np.array_equal(near_outline(torch.from_numpy(masks)).numpy(), expected)
 
 
 def test_an_error_at_the_outline_costs_more_than_the_same_error_far_from_it():

@@ -1,4 +1,4 @@
-"""Trainings that several processes share, and trainings on tiles."""
+"""Trainings that several processes share, trainings on tiles, and trainings that diverge."""
 
 import json
 
@@ -11,7 +11,7 @@ import zarr
 from pipeline.artifacts import Artifacts
 from pipeline.data.cache import CachePaths, open_small
 from pipeline.learning.networks import load_network
-from pipeline.learning.training import mask_dice
+from pipeline.learning.training import SegmentationTraining, mask_dice
 
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
@@ -62,3 +62,31 @@ def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experi
     assert about["made_by"]["settings"]["image"] == {"fit": "stretch", **tiles}
     message = command_line("prepare", "--experiment", experiment, "--set", "image.tile=[128, 32]")[2]
     assert "tile [128, 32] is larger than size [96, 96]" in message
+
+
+def test_a_training_that_diverges_stops_with_one_line_and_keeps_its_last_good_epoch(
+    tmp_path, write_experiment, command_line, monkeypatch
+):
+    recipe = {"epochs": 3, "batch_size": 2, "precision": "fp32"}
+    experiment = write_experiment(tmp_path, data=DATA, training=recipe)
+    for stage in ("prepare", "split"):
+        assert command_line(stage, "--experiment", experiment)[0] == 0
+    paths = Artifacts(tmp_path, "tiny").fold("unet", 0)
+    whole = SegmentationTraining._loss
+
+    def diverging(module, logits, masks):
+        return whole(module, logits, masks) * (float("nan") if module.current_epoch == 1 else 1)
+
+    monkeypatch.setattr(SegmentationTraining, "_loss", diverging)
+    words = ("train", "--experiment", experiment, "--model", "unet", "--fold", 0)
+    status, out, err = command_line(*words)
+    assert status == 1
+    assert err == (
+        f"error: {paths.folder}: the loss of epoch 2 is not a number: lower training.learning_rate, "
+        "or set training.precision=fp32\n"
+    )
+    assert "epoch   1/3" in out
+    assert "epoch   2/3" not in out
+    assert not paths.weights.exists()
+    state = torch.load(paths.checkpoint, weights_only=True)["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in state.values())
