@@ -154,7 +154,7 @@ class SegmentationTraining(L.LightningModule):
         self.settings = settings
         self.tiling = tiling
         self.origin = origin
-        self.val_loss, self.val_dice = MeanMetric(), MeanMetric()
+        self.val_loss, self.val_dice = MeanMetric("disable"), MeanMetric("disable")  # else it leaves NaN out
         if settings.auxiliary:
             self.presence = ClassificationHead(network.encoder.out_channels[-1], network.description["classes"])
             self.hook = network.encoder.register_forward_hook(self._keep_deepest)

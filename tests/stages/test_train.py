@@ -64,8 +64,9 @@ def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experi
     assert "tile [128, 32] is larger than size [96, 96]" in message
 
 
+@pytest.mark.parametrize("in_training", [True, False])
 def test_a_training_that_diverges_stops_with_one_line_and_keeps_its_last_good_epoch(
-    tmp_path, write_experiment, command_line, monkeypatch
+    tmp_path, write_experiment, command_line, monkeypatch, in_training
 ):
     recipe = {"epochs": 3, "batch_size": 2, "precision": "fp32"}
     experiment = write_experiment(tmp_path, data=DATA, training=recipe)
@@ -75,7 +76,8 @@ def test_a_training_that_diverges_stops_with_one_line_and_keeps_its_last_good_ep
     whole = SegmentationTraining._loss
 
     def diverging(module, logits, masks):
-        return whole(module, logits, masks) * (float("nan") if module.current_epoch == 1 else 1)
+        diverged = module.current_epoch == 1 and module.training == in_training
+        return whole(module, logits, masks) * (float("nan") if diverged else 1)
 
     monkeypatch.setattr(SegmentationTraining, "_loss", diverging)
     words = ("train", "--experiment", experiment, "--model", "unet", "--fold", 0)
