@@ -37,6 +37,7 @@ from pipeline.rle import RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 Areas = tuple[Annotated[int, Field(ge=1)], ...]
@@ -400,7 +401,7 @@ class TrainingSettings(Settings):
     average; 0: none. It costs nothing at prediction, where a second model costs as much as the first."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: PrecisionName = "auto"
     """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
@@ -476,6 +477,8 @@ class PredictionSettings(Settings):
     engine: EngineName = "auto"
     """What computes the network: PyTorch, or on CPUs OpenVINO or ONNX Runtime; ``auto``: what is fastest of those that
     agree with PyTorch."""
+    precision: PrecisionName = "auto"
+    """As ``training.precision``."""
     flip: bool = True
     """Predict the mirrored image, too."""
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((1.0,), min_length=1)

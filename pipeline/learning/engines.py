@@ -79,8 +79,8 @@ def choose_engine(
 
 
 def _candidates(precision: Precision) -> tuple[str, ...]:
-    """Engines that are faster than PyTorch, the fastest first; ONNX Runtime has no bf16 on CPUs."""
-    return ("openvino", "onnxruntime") if precision == "fp32" else ("openvino",)
+    """Engines that are faster than PyTorch in a precision, the fastest first."""
+    return {"fp32": ("openvino", "onnxruntime"), "bf16": ("openvino",), "fp16": ()}[precision]
 
 
 def _agrees(engine: Engine, network: torch.nn.Module, sample: torch.Tensor, precision: Precision) -> bool:
@@ -98,10 +98,12 @@ def _difference(compute: Compute, network: torch.nn.Module, sample: torch.Tensor
 
 
 def _converted(name: str, network: torch.nn.Module, sample: torch.Tensor, precision: Precision) -> Engine:
+    if name not in _candidates(precision):
+        precision = "fp32"
     if name == "openvino":
         compute = _openvino(network, sample, precision)
     else:
-        compute, precision = onnx_runtime(to_onnx(network, _at_least_two(sample)), torch.get_num_threads()), "fp32"
+        compute = onnx_runtime(to_onnx(network, _at_least_two(sample)), torch.get_num_threads())
     return Engine(f"{name} {precision}", compute, _difference(compute, network, sample))
 
 
@@ -129,7 +131,7 @@ def _openvino(network: torch.nn.Module, sample: torch.Tensor, precision: Precisi
         warnings.simplefilter("ignore", FutureWarning)
         model = openvino.convert_model(network, example_input=sample, input=[-1, *sample.shape[1:]])
     hints = {
-        "INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(precision, "f32"),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = openvino.compile_model(model, "CPU", hints)

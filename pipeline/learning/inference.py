@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.config import EngineName, Experiment
+from pipeline.config import Experiment, PredictionSettings
 from pipeline.data.classes import mirrored
 from pipeline.data.dataset import HeldOutImages, as_tensor, quiet_worker
 from pipeline.data.probabilities import as_bytes
+from pipeline.errors import DataError
 from pipeline.geometry import Tiling, scaled_size
 from pipeline.learning.engines import Compute, Engine, choose_engine
 from pipeline.learning.hardware import best_device, choose_precision, choose_workers
@@ -56,7 +57,13 @@ class Views:
 
 
 def make_engines(
-    network: torch.nn.Module, images: np.ndarray, rows: np.ndarray, *, count: int, engine: EngineName, views: Views
+    network: torch.nn.Module,
+    images: np.ndarray,
+    rows: np.ndarray,
+    *,
+    count: int,
+    options: PredictionSettings,
+    views: Views,
 ) -> list[Engine]:
     """An engine for each size of ``views``, compared on a few of the images.
 
@@ -65,11 +72,11 @@ def make_engines(
         images: uint8 (M, H, W, 3), a memory map.
         rows: int (N,), rows of ``images`` to choose the few from.
         count: images to predict in all.
-        engine: the one that is wanted.
+        options: the engine and the precision that are wanted.
         views: as ``predict_batches`` is given.
     """
     device = best_device()
-    precision = choose_precision("auto", device)
+    precision = choose_precision(options.precision, device)
     whole = torch.stack([as_tensor(images[row]) for row in rows[:SAMPLE]])
     size = tuple(images.shape[1:3])
     engines = []
@@ -78,7 +85,7 @@ def make_engines(
         middle = boxes[len(boxes) // 2]
         sample = resize(whole, copy_size)[..., middle.rows, middle.columns].contiguous()
         calls = count * views.calls(size) // len(views.tilings(size))
-        engines.append(choose_engine(network.eval(), engine, sample, calls, device, precision))
+        engines.append(choose_engine(network.eval(), options.engine, sample, calls, device, precision))
     return engines
 
 
@@ -131,8 +138,14 @@ def predict_batches(
 
 
 def predict_bytes(engines: list[Engine], batch: torch.Tensor, views: Views) -> np.ndarray:
-    """uint8 (N, 3, H, W) -> what is stored of them, as ``predict_batches`` yields it."""
+    """uint8 (N, 3, H, W) -> what is stored of them, as ``predict_batches`` yields it.
+
+    Raises:
+        DataError: a probability is not a number, as where fp16 has overflown.
+    """
     probabilities = predict_views(engines, batch, views)
+    if not probabilities.isfinite().all():
+        raise DataError(f"{engines[0].name} gives a probability that is not a number: set prediction.precision=fp32")
     if not views.separate:
         probabilities = probabilities.mean(0, keepdim=True)
     return as_bytes(probabilities.clamp(0, 1).flatten(1, 2).cpu().numpy())

@@ -59,7 +59,7 @@ class Predictor:
         rows = np.arange(len(sample))
         engines = [
             [
-                make_engines(network, sample, rows, count=count, engine=options.engine, views=views)
+                make_engines(network, sample, rows, count=count, options=options, views=views)
                 for fold in range(folds or settings.folds.count)
                 for network in [load_network(artifacts.fold(model, fold).weights)]
             ]

@@ -93,7 +93,7 @@ def predict(
     cache = CachePaths(artifacts.cache)
     train_images, held_out = open_small(cache.images("train")), all_jobs[0].rows
     count = sum(len(job.rows) for job in all_jobs)  # so that all parts take the same engine
-    engines = make_engines(network, train_images, held_out, count=count, engine=options.engine, views=views)
+    engines = make_engines(network, train_images, held_out, count=count, options=options, views=views)
     name, difference = engines[0].name, max(engine.difference for engine in engines)
     record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
     started = time.perf_counter()

@@ -50,6 +50,11 @@ def test_an_engine_that_does_not_agree_is_not_used(network, images, monkeypatch)
         choose_engine(network, "openvino", images, MANY, CPU, "fp32")
 
 
+def test_a_precision_that_an_engine_does_not_have_on_cpus_becomes_fp32(network, images):
+    assert choose_engine(network, "auto", images, MANY, CPU, "fp16").name == "torch fp16"
+    assert choose_engine(network, "openvino", images, MANY, CPU, "fp16").name == "openvino fp32"
+
+
 def test_where_openvino_is_missing_onnx_runtime_is_next_in_fp32(network, images, monkeypatch):
     find = engines.importlib.util.find_spec
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config import PredictionSettings
+from pipeline.errors import DataError
 from pipeline.geometry import Tiling, restore, shrink
 from pipeline.learning.inference import Views, in_tiles, make_engines, predict_batches
 from pipeline.members import view_names
@@ -22,7 +24,9 @@ def predict_apart(
     rows = np.asarray(rows)
     views = Views(scales, flip, list(mirrored), Tiling(tile or images.shape[1:3], 0.25), separate)
     network = network or LeftIsBrighter()
-    engines = make_engines(network, images, rows, count=len(rows), engine="torch", views=views)
+    engines = make_engines(
+        network, images, rows, count=len(rows), options=PredictionSettings(engine="torch"), views=views
+    )
     return np.concatenate(list(predict_batches(engines, images, rows, batch_size=batch_size, views=views)), axis=1)
 
 
@@ -49,6 +53,18 @@ def test_bytes_are_rounded_probabilities(images):
     logits = np.linspace(2, -2, 6, dtype=np.float32) + images[4].mean(-1) / 255
     expected = np.rint(255 / (1 + np.exp(-logits)))
     assert np.abs(predict(images, [4], batch_size=1, flip=False)[0] - expected).max() <= 1
+
+
+class Overflown(torch.nn.Module):
+    """What fp16 makes of large features: infinity, less infinity."""
+
+    def forward(self, images):
+        return torch.full((len(images), 1, *images.shape[-2:]), float("nan"))
+
+
+def test_a_prediction_that_is_not_a_number_is_refused(images):
+    with pytest.raises(DataError, match=r"torch .* that is not a number: set prediction.precision=fp32"):
+        predict(images, [0], flip=False, network=Overflown())
 
 
 def test_the_flipped_view_is_flipped_back(images):
