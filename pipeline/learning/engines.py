@@ -79,7 +79,7 @@ def choose_engine(
 
 
 def _candidates(precision: Precision) -> tuple[str, ...]:
-    """Engines that are faster than PyTorch in a precision, the fastest first."""
+    """Engines that have a precision on CPUs and are faster than PyTorch in it, the fastest first."""
     return {"fp32": ("openvino", "onnxruntime"), "bf16": ("openvino",), "fp16": ()}[precision]
 
 
