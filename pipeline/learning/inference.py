@@ -144,11 +144,13 @@ def predict_bytes(engines: list[Engine], batch: torch.Tensor, views: Views) -> n
         DataError: a probability is not a number, as where fp16 has overflown.
     """
     probabilities = predict_views(engines, batch, views)
-    if not probabilities.isfinite().all():
-        raise DataError(f"{engines[0].name} gives a probability that is not a number: set prediction.precision=fp32")
     if not views.separate:
         probabilities = probabilities.mean(0, keepdim=True)
-    return as_bytes(probabilities.clamp(0, 1).flatten(1, 2).cpu().numpy())
+    try:
+        return as_bytes(probabilities.clamp(0, 1).flatten(1, 2).cpu().numpy())
+    except ValueError as error:
+        name = engines[0].name
+        raise DataError(f"{name} gives a probability that is not a number: set prediction.precision=fp32") from error
 
 
 def predict_views(engines: list[Engine], batch: torch.Tensor, views: Views) -> torch.Tensor:
