@@ -15,7 +15,7 @@ from pipeline.data.dataset import HeldOutImages, as_tensor, quiet_worker
 from pipeline.data.probabilities import as_bytes
 from pipeline.errors import DataError
 from pipeline.geometry import Tiling, scaled_size
-from pipeline.learning.engines import Compute, Engine, choose_engine
+from pipeline.learning.engines import Compute, Engine, choose_engines
 from pipeline.learning.hardware import best_device, choose_precision, choose_workers
 from pipeline.learning.sizes import resize
 
@@ -65,7 +65,7 @@ def make_engines(
     options: PredictionSettings,
     views: Views,
 ) -> list[Engine]:
-    """An engine for each size of ``views``, compared on a few of the images.
+    """The engine, ready for each size of ``views``, compared on a few of the images.
 
     Args:
         network: uint8 (N, 3, H, W) -> logits (N, C, H, W).
@@ -79,14 +79,13 @@ def make_engines(
     precision = choose_precision(options.precision, device)
     whole = torch.stack([as_tensor(images[row]) for row in rows[:SAMPLE]])
     size = tuple(images.shape[1:3])
-    engines = []
+    samples = []
     for copy_size, tiling in views.tilings(size).items():
         boxes = tiling.boxes(*copy_size)
         middle = boxes[len(boxes) // 2]
-        sample = resize(whole, copy_size)[..., middle.rows, middle.columns].contiguous()
-        calls = count * views.calls(size) // len(views.tilings(size))
-        engines.append(choose_engine(network.eval(), options.engine, sample, calls, device, precision))
-    return engines
+        samples.append(resize(whole, copy_size)[..., middle.rows, middle.columns].contiguous())
+    calls = count * views.calls(size) // len(samples)
+    return choose_engines(network.eval(), options.engine, samples, calls, device, precision)
 
 
 def in_tiles(compute: Compute, images: torch.Tensor, tiling: Tiling) -> torch.Tensor:

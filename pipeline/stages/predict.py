@@ -94,7 +94,8 @@ def predict(
     train_images, held_out = open_small(cache.images("train")), all_jobs[0].rows
     count = sum(len(job.rows) for job in all_jobs)  # so that all parts take the same engine
     engines = make_engines(network, train_images, held_out, count=count, options=options, views=views)
-    name, difference = engines[0].name, max(engine.difference for engine in engines)
+    largest = max(engines, key=lambda engine: engine.difference or 0)
+    name, difference = largest.name, largest.difference
     record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
     started = time.perf_counter()
     for job in jobs:
@@ -104,7 +105,11 @@ def predict(
         urls = [artifacts.url_of(path) for path in job.paths]
         write_several(job.paths, job.ids, images.shape[1:3], maps, record, urls, engine=name, difference=difference)
     rate = sum(len(job.rows) for job in jobs) / (time.perf_counter() - started)
-    exactness = f", probabilities within {difference:.4f} of torch fp32" if difference else ""
+    exactness = (
+        f", probabilities {largest.mean_difference:.5f} from torch fp32's on average, {difference:.4f} at most"
+        if difference
+        else ""
+    )
     console.print(f"  {model} fold {fold}, {rate:.1f} images/s with {name}{exactness}")
     if preview is not None:
         from pipeline.report.preview import draw_preview  # with matplotlib, which predictions do without

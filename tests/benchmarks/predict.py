@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_folds
-from pipeline.learning.engines import choose_engine
+from pipeline.learning.engines import choose_engines
 from pipeline.learning.hardware import best_device, choose_precision
 from pipeline.learning.networks import load_network
 from pipeline.learning.training import mask_dice
@@ -55,7 +55,7 @@ def main() -> None:
 
     computes = {"notebook, fp32 NCHW": plain}
     for wanted in ("torch", "openvino", "onnxruntime") if device.type == "cpu" else ("torch",):
-        engine = choose_engine(load_network(weights), wanted, images[:BATCH], 2**31, device, precision)
+        (engine,) = choose_engines(load_network(weights), wanted, [images[:BATCH]], 2**31, device, precision)
         computes[engine.name] = engine.compute
     seconds = dict.fromkeys(computes, float("inf"))
     answers = {}
