@@ -358,9 +358,14 @@ def train_network(
         The last epoch's row of the history; None in the helper processes of a training on several devices, which
         leave writing to the first. No epoch is chosen by its validation score, so the held-out
         images have no influence on the weights.
+
+    Raises:
+        DataError: the recipe wants more GPUs than there are, or a loss is not a number.
     """
     _silence_lightning()
     device = best_device()
+    if device.type == "cuda" and settings.devices > (gpus := torch.cuda.device_count()):
+        raise DataError(f"training.devices is {settings.devices}, more than the GPUs here ({gpus})")
     precision = choose_precision(settings.precision, device)
     keep_depthwise_in_fp32(network, precision, device)
     log = EpochLog(paths.history, say)
