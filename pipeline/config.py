@@ -394,15 +394,17 @@ class TrainingSettings(Settings):
     """Weight of a second head's loss, which tells from the encoder's deepest features whether a class is in the image
     at all; for data sets where many images have none. It serves the training only and isn't kept."""
     progressive: ProgressiveSettings = ProgressiveSettings()
-    ema_decay: float = Field(0.98, ge=0, lt=1)
-    """Greatest decay per step of the weights' moving average, which is what is validated and kept; 0: none."""
+    ema_decay: float = Field(0, ge=0, lt=1)
+    """Greatest decay per step of a moving average of the weights, which is then validated and kept; 0: none. After
+    a cosine it is worth nothing (pipeline/experiments/README.md)."""
     soup: int = Field(0, ge=0)
-    """Validate and keep the plain mean of the weights after each of so many last epochs, in place of the moving
+    """Validate and keep the plain mean of the weights after each of so many last epochs, in place of a moving
     average; 0: none. It costs nothing at prediction, where a second model costs as much as the first."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     precision: PrecisionName = "auto"
-    """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs."""
+    """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs. On a CPU, fp16
+    trains in bf16."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
     devices: int = Field(1, ge=1)

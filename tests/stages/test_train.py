@@ -16,11 +16,11 @@ from pipeline.learning.training import SegmentationTraining, mask_dice
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
 
-@pytest.mark.parametrize("soup", [0, 2])
+@pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"soup": 2}])
 def test_two_processes_share_a_training_and_score_every_held_out_image_once(
-    tmp_path, write_experiment, command_line, python, soup
+    tmp_path, write_experiment, command_line, python, average
 ):
-    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "soup": soup, "precision": "fp32"}
+    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "precision": "fp32", **average}
     shallow = {"encoder_depth": 4, "decoder_channels": [32, 16, 16, 8]}  # of whose encoder a part is not used
     models = {"unet": {"architecture": "Unet", "encoder": "resnet18", "options": shallow}}
     experiment = write_experiment(tmp_path, data=DATA, training=recipe, models=models)
