@@ -57,6 +57,22 @@ def test_an_engine_that_does_not_agree_is_not_used(network, images, monkeypatch)
         choose(network, "openvino", [images], MANY, "fp32")
 
 
+def test_a_single_pixel_counts_where_pytorch_is_exact_and_not_beside_its_own_rounding(network, images, monkeypatch):
+    def other_at_one_pixel(network, *_):
+        def compute(batch):
+            moved = logits(network, batch).clone()
+            moved[0, 0, 0, 0] += 3
+            return moved
+
+        return compute
+
+    monkeypatch.setattr(engines, "_openvino", other_at_one_pixel)
+    chosen = choose(network, "auto", [images], MANY, "bf16")
+    assert chosen.name == "openvino bf16"
+    assert chosen.difference > engines.TOLERANCE
+    assert choose(network, "auto", [images], MANY, "fp32").name == "onnxruntime fp32"
+
+
 def test_an_engine_that_agrees_at_one_size_only_is_used_at_none(network, images, monkeypatch):
     samples = [images, images[..., :32, :32]]
 
