@@ -394,7 +394,7 @@ class TrainingSettings(Settings):
     """Weight of a second head's loss, which tells from the encoder's deepest features whether a class is in the image
     at all; for data sets where many images have none. It serves the training only and isn't kept."""
     progressive: ProgressiveSettings = ProgressiveSettings()
-    ema_decay: float = Field(0, ge=0, lt=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
     """Greatest decay per step of a moving average of the weights, which is then validated and kept; 0: none. After
     a cosine it is worth nothing (pipeline/experiments/README.md)."""
     soup: int = Field(0, ge=0)

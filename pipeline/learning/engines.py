@@ -63,23 +63,27 @@ def choose_engines(
         DataError: another engine than PyTorch is wanted, and is not installed, not for this device, or disagrees.
     """
     name, compute = f"torch {precision}", _torch(network, device, precision)
-    if wanted == "torch" or (wanted == "auto" and (device.type != "cpu" or images < WORTH_CONVERTING)):
+    if wanted == "torch" or (wanted == "auto" and images < WORTH_CONVERTING):
+        candidates = ()
+    else:
+        candidates = _candidates(precision) if wanted == "auto" else (wanted,)
+    usable = [each for each in candidates if device.type == "cpu" and importlib.util.find_spec(each) is not None]
+    if candidates == (wanted,) and not usable:
+        raise DataError(f"prediction.engine {wanted} needs a CPU and `pip install {wanted}`: use auto or torch")
+    if not usable:
         return [Engine(name, compute)] * len(samples)
-    exact = [_torch(network, device, "fp32")(sample).sigmoid() for sample in samples]
+    in_fp32 = _torch(network, device, "fp32")
+    exact = [in_fp32(sample).sigmoid() for sample in samples]
     ours = [_compared(name, compute, *pair) for pair in zip(samples, exact, strict=True)]
-    for name in _candidates(precision) if wanted == "auto" else (wanted,):
-        if device.type != "cpu" or importlib.util.find_spec(name) is None:
-            if wanted == "auto":
-                continue
-            raise DataError(f"prediction.engine {name} needs a CPU and `pip install {name}`: use auto or torch")
-        theirs = [_converted(name, network, precision, *pair) for pair in zip(samples, exact, strict=True)]
+    for each in usable:
+        theirs = [_converted(each, network, precision, *pair) for pair in zip(samples, exact, strict=True)]
         if all(_agree(*pair) for pair in zip(theirs, ours, strict=True)):
             return theirs
-        if wanted != "auto":
-            difference = max(engine.difference for engine in theirs)
-            raise DataError(
-                f"prediction.engine {name} differs from torch by {difference:.3f} in a probability: use auto or torch"
-            )
+    if wanted != "auto":
+        difference = max(engine.difference for engine in theirs)
+        raise DataError(
+            f"prediction.engine {wanted} differs from torch by {difference:.3f} in a probability: use auto or torch"
+        )
     return ours
 
 
