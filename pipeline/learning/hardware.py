@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import os
 import tempfile
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Literal
 
 import torch
-from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -85,35 +82,6 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """The context to run a network in."""
     return torch.autocast(device.type, AUTOCAST_TYPES.get(precision), enabled=precision != "fp32")
-
-
-def keep_depthwise_in_fp32(network: nn.Module, precision: Precision, device: torch.device) -> int:
-    """Exempt those depthwise convolutions from autocast to bf16 that oneDNN has no fast gradient for on CPUs.
-
-    They are the ones with a stride (gradient of the input) or a kernel above 3x3 (of the weights): 14 to 50 ms
-    against 4 to 6 in fp32. Where no gradient is taken, as in frozen modules and in validation, they stay in bf16.
-    Names and values of the weights stay. Returns how many they are; none on another device or in another precision.
-    """
-    if device.type != "cpu" or precision != "bf16":
-        return 0
-    slow = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-        and module.groups == module.in_channels > 1
-        and (max(module.stride) > 1 or max(module.kernel_size) > 3)
-    ]
-    for module in slow:
-        module.forward = functools.partial(_forward_in_fp32, module.forward)
-    return len(slow)
-
-
-def _forward_in_fp32(forward: Callable[[torch.Tensor], torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-    trained = torch.is_grad_enabled() and (features.requires_grad or forward.__self__.weight.requires_grad)
-    if not trained or not torch.is_autocast_enabled("cpu"):
-        return forward(features)
-    with torch.autocast("cpu", enabled=False):
-        return forward(features.float()).to(torch.get_autocast_dtype("cpu"))
 
 
 def choose_workers(wanted: int | str, device: torch.device) -> int:

@@ -30,13 +30,13 @@ from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
 from pipeline.errors import DataError
 from pipeline.geometry import Tiling, scaled_size
+from pipeline.learning.acceleration import accelerate_training
 from pipeline.learning.averages import weight_averages
 from pipeline.learning.hardware import (
     LIGHTNING_NAMES,
     best_device,
     choose_precision,
     choose_workers,
-    keep_depthwise_in_fp32,
 )
 from pipeline.learning.inference import in_tiles
 from pipeline.learning.losses import mixed_loss
@@ -367,7 +367,7 @@ def train_network(
     if device.type == "cuda" and settings.devices > (gpus := torch.cuda.device_count()):
         raise DataError(f"training.devices is {settings.devices}, more than the GPUs here ({gpus})")
     precision = choose_precision(settings.precision, device)
-    keep_depthwise_in_fp32(network, precision, device)
+    accelerate_training(network, precision, device)
     log = EpochLog(paths.history, say)
     checkpoints = ModelCheckpoint(paths.folder, paths.checkpoint.stem, enable_version_counter=False)
     average = weight_averages(settings)

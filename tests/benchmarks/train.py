@@ -2,8 +2,8 @@
 
     python tests/benchmarks/train.py [--size 160 128] [--steps 30] [--plot losses.png]
 
-The notebook's loop is fp32 in NCHW order; ours has channels last, the precision that the machine is good at, and the
-optimiser in one kernel.
+The notebook's loop is fp32 in NCHW order; ours has channels last, the precision that the machine is good at,
+faster modules (pipeline/learning/acceleration.py), and the optimiser in one kernel.
 The two take turns, step by step, so that a machine that is busy for a while is so for both; the fastest step
 counts. Both see the same batches, so the losses may differ by what rounding grows into, and by dropout's draws.
 
@@ -24,7 +24,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.config import LossSettings, ModelSettings
 from pipeline.data.portraits import draw_portrait
-from pipeline.learning.hardware import autocast, best_device, choose_precision, keep_depthwise_in_fp32
+from pipeline.learning.acceleration import accelerate_training
+from pipeline.learning.hardware import autocast, best_device, choose_precision
 from pipeline.learning.losses import mixed_loss
 from pipeline.learning.networks import build_network
 from pipeline.rle.threads import available_cores
@@ -44,8 +45,9 @@ class Loop:
     def __init__(self, settings: ModelSettings, precision: str, memory_format: torch.memory_format) -> None:
         self.device, self.precision, self.memory_format = best_device(), precision, memory_format
         self.network = build_network(settings, SEED).to(self.device, memory_format=memory_format).train()
-        keep_depthwise_in_fp32(self.network, precision, self.device)
         ours = memory_format == torch.channels_last
+        if ours:
+            accelerate_training(self.network, precision, self.device)
         fused = (ours and self.device.type == "cpu") or None
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, fused=fused)
         self.losses: list[float] = []
