@@ -552,6 +552,7 @@ class Experiment(Settings):
     pseudo: PseudoSettings = PseudoSettings()
     training: TrainingSettings = TrainingSettings()
     models: dict[Name, ModelSettings] = Field(min_length=1)
+    """By names of your own; a preset or an option leaves one out by null."""
     prediction: PredictionSettings = PredictionSettings()
     ensemble: EnsembleSettings = EnsembleSettings()
     tuning: TuningSettings = TuningSettings()
@@ -559,7 +560,7 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _inherit_training(cls, values: Any) -> Any:
-        """A model's recipe is the experiment's, changed by the model's own settings."""
+        """A model's recipe is the experiment's, changed by the model's own settings; null is no model."""
         if not isinstance(values, dict) or not isinstance(values.get("models"), dict):
             return values
         shared = values.get("training") or {}
@@ -568,6 +569,7 @@ class Experiment(Settings):
             if isinstance(model, dict)
             else model
             for name, model in values["models"].items()
+            if model is not None
         }
         return {**values, "models": models}
 

@@ -164,6 +164,18 @@ def test_a_model_inherits_the_shared_training_and_changes_it(tiny):
     assert (own.epochs, own.batch_size, own.augmentation.flip, own.augmentation.rotate) == (7, 4, 0, 3)
 
 
+def test_a_model_is_left_out_by_null(tmp_path, write_experiment):
+    network = {"architecture": "Unet", "encoder": "resnet18"}
+    path = write_experiment(
+        tmp_path, models={"a": network, "b": network}, presets={"quick": {"models": {"b": None, "c": network}}}
+    )
+    assert list(load_experiment(path).models) == ["a", "b"]
+    assert list(load_experiment(path, ["models.a=null"]).models) == ["b"]
+    assert list(load_experiment(path, ["preset=quick"]).models) == ["a", "c"]
+    with pytest.raises(DataError, match="models"):
+        load_experiment(path, ["models.a=null", "models.b=null"])
+
+
 def test_a_preset_lies_over_the_file_and_under_the_overrides(tmp_path, write_experiment):
     presets = {"fast": {"seed": 5, "training": {"epochs": 2, "batch_size": 4}}, "best": {"seed": 6}}
     file = write_experiment(tmp_path, training={"epochs": 9}, presets=presets)
