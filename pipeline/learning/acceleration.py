@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from pipeline.learning.hardware import Precision
 
 # Autograd keeps their input, so that in place they copy it first; of ReLU it keeps the output.
-KEEPING_THEIR_INPUT = (nn.ReLU6, nn.Hardsigmoid, nn.Hardswish, nn.SiLU)
+KEEPING_THEIR_INPUT = (nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.SiLU)  # ReLU6 is a Hardtanh
 TAPS = 3  # in a row of the widest depthwise kernel that oneDNN has a fast gradient for in bf16
 
 Pair = tuple[int, int]
