@@ -28,7 +28,7 @@ def accelerate_training(network: nn.Module, precision: Precision, device: torch.
 
     Activations that would copy their input for autograd are taken out of place. On CPUs in bf16, the depthwise
     convolutions that oneDNN has no fast gradient for become :func:`depthwise_conv2d`: those with a stride take 9 to
-    23 ms for the input's gradient where others take one, those of more than 3x3 taps 10 to 22 ms for the weights'.
+    23 ms for the input's gradient where others take one, those of more than three columns 10 to 22 ms for the weights'.
     """
     for module in network.modules():
         if isinstance(module, KEEPING_THEIR_INPUT):
