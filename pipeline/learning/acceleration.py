@@ -133,7 +133,7 @@ def _input_gradient(
 def _weight_gradient(
     gradient: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair, dilation: Pair
 ) -> torch.Tensor:
-    """That of a wide kernel is put together from those of its parts, three columns each, some of them in two."""
+    """A wide kernel's is put together from its parts', three columns each, of which the last two may overlap."""
     channels, _, _, width = weight.shape
     if width <= TAPS:
         return conv2d_weight(features, weight.shape, gradient, stride, padding, dilation, channels)
