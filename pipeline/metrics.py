@@ -192,6 +192,10 @@ def interval(
     return _percentiles(metric.of_sums(sums, both_empty))
 
 
+FEWEST_DRAWN = 6
+"""Images or groups below which nothing is beyond noise: five all agree in sign by chance once in sixteen times."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A prediction against another one of the same images."""
@@ -206,6 +210,26 @@ class Comparison:
     """The share of images on which the first one is better; with ``worse`` and ``equal`` 1."""
     worse: float
     equal: float
+    drawn: int
+    """How many images, or groups of them, the bootstrap drew from."""
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the first one is better beyond noise: the interval lies above 0."""
+        return self.drawn >= FEWEST_DRAWN and self.ci95[0] > 0
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is worse beyond noise."""
+        return self.drawn >= FEWEST_DRAWN and self.ci95[1] < 0
+
+    def verdict(self, what: str) -> str:
+        """In words, what doing something gains or loses."""
+        low, high = self.ci95
+        size = f"{self.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+        if self.is_gain:
+            return f"{what} gains {size}"
+        return f"{what} loses {size}" if self.is_loss else f"{what} gains nothing beyond noise: {size}"
 
 
 def compare(
@@ -236,20 +260,8 @@ def compare(
         better=float((gains > 0).mean()),
         worse=float((gains < 0).mean()),
         equal=float((gains == 0).mean()),
+        drawn=len(gains) if groups is None else len(np.unique(groups)),
     )
-
-
-FEWEST_DRAWN = 6
-"""Images or groups below which no gain is beyond noise: five all agree in sign by chance once in sixteen times."""
-
-
-def beyond_noise(gain: Comparison, drawn: int) -> bool:
-    """Whether a prediction is better than another by more than chance: the interval lies above 0.
-
-    Args:
-        drawn: how many images, or groups of them, the bootstrap drew from.
-    """
-    return drawn >= FEWEST_DRAWN and gain.ci95[0] > 0
 
 
 def _resampled_sums(parts: Sequence[np.ndarray], seed: int, groups: np.ndarray | None, resamples: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline import metrics
-from pipeline.metrics import METRICS, Comparison, Counts, beyond_noise, compare, dice, fbeta, interval, iou, score_all
+from pipeline.metrics import METRICS, Comparison, Counts, compare, dice, fbeta, interval, iou, score_all
 
 mask_pairs = arrays(np.bool_, st.tuples(st.integers(1, 5), st.just(2), st.integers(1, 6), st.integers(1, 6)))
 
@@ -205,7 +205,28 @@ def test_the_example_in_the_documentation():
 
 
 @pytest.mark.parametrize(
-    ("ci95", "drawn", "is_beyond"), [((0.01, 0.1), 6, True), ((0.0, 0.1), 60, False), ((0.01, 0.1), 5, False)]
+    ("ci95", "drawn", "verdict"),
+    [
+        ((0.01, 0.1), 6, "it gains +0.0500 (95% interval +0.0100 to +0.1000)"),
+        ((0.0, 0.1), 60, "it gains nothing beyond noise: +0.0500 (95% interval +0.0000 to +0.1000)"),
+        ((0.01, 0.1), 5, "it gains nothing beyond noise: +0.0500 (95% interval +0.0100 to +0.1000)"),
+    ],
 )
-def test_a_gain_is_beyond_noise_if_its_interval_is_above_0_and_of_enough_images(ci95, drawn, is_beyond):
-    assert beyond_noise(Comparison(0.5, 0.05, ci95, 1.0, 0.0, 0.0), drawn) == is_beyond
+def test_a_gain_is_beyond_noise_if_its_interval_is_above_0_and_of_enough_images(ci95, drawn, verdict):
+    comparison = Comparison(0.5, 0.05, ci95, 1.0, 0.0, 0.0, drawn)
+    assert comparison.verdict("it") == verdict
+    assert (comparison.is_gain, comparison.is_loss) == (verdict.startswith("it gains +"), False)
+
+
+@pytest.mark.parametrize(("drawn", "is_loss"), [(6, True), (5, False)])
+def test_a_loss_is_beyond_noise_likewise(drawn, is_loss):
+    comparison = Comparison(0.5, -0.05, (-0.1, -0.01), 0.0, 1.0, 0.0, drawn)
+    words = "loses" if is_loss else "gains nothing beyond noise:"
+    assert comparison.verdict("it") == f"it {words} -0.0500 (95% interval -0.1000 to -0.0100)"
+    assert (comparison.is_gain, comparison.is_loss) == (False, is_loss)
+
+
+def test_a_comparison_counts_what_the_bootstrap_draws_from():
+    counts = Counts(*np.array([[5, 9, 9]] * 4).T)
+    assert compare(METRICS["dice"], counts, counts).drawn == 4
+    assert compare(METRICS["dice"], counts, counts, groups=np.array([3, 3, 7, 7])).drawn == 2

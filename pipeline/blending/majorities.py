@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import Comparison, Counts, Objective, beyond_noise
+from pipeline.metrics import Comparison, Counts, Objective
 from pipeline.rle import RleTable, pixels_by_set
 
 WHOLE_WEIGHTS = {2: 1, 3: 2, 4: 3, 5: 5}
@@ -80,8 +80,6 @@ class Learnt:
     """Each part of the images with the weights that are best on the others."""
     against_equal: Comparison
     """The cross-fitted score against that of equal weights."""
-    pays: bool
-    """Whether that gain is beyond noise."""
 
 
 def learn_weights(ballots: Ballots, fold: np.ndarray, objective: Objective, groups: np.ndarray | None = None) -> Learnt:
@@ -108,7 +106,6 @@ def learn_weights(ballots: Ballots, fold: np.ndarray, objective: Objective, grou
         optimistic=float(objective(ballots.outcome(weights))),
         cross_fitted=float(objective(cross_fitted)),
         against_equal=gain,
-        pays=beyond_noise(gain, len(fold) if groups is None else len(np.unique(groups))),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.errors import DataError, some
-from pipeline.metrics import FEWEST_DRAWN, Comparison, beyond_noise, compare, dice, metrics_by_name
+from pipeline.metrics import Comparison, compare, dice, metrics_by_name
 from pipeline.report.facts import Difference, settings_differences
 from pipeline.report.finished import FinishedRun
 from pipeline.report.pictures import draw_difference
@@ -84,8 +84,7 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
     counts, other_counts = scores.cross_fitted.take(rows), other_scores.cross_fitted.take(other_rows)
     tuned = run.tuning["settings"]
     metric, both_empty = metrics_by_name(tuned["beta"])[run.tuning["metric"]], float(tuned["both_empty"])
-    groups = run.groups[rows]
-    comparison = compare(metric, counts, other_counts, both_empty, groups=groups)
+    comparison = compare(metric, counts, other_counts, both_empty, groups=run.groups[rows])
     gains = dice(counts) - dice(other_counts)
     order = np.argsort(gains, kind="stable")
     changed = Changes(run, other, rows, other_rows, dice(counts), dice(other_counts))
@@ -96,7 +95,7 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
         only_there=len(other.masks) - len(rows),
         score=float(metric(counts, both_empty)),
         comparison=comparison,
-        verdict=verdict_of(comparison, len(np.unique(groups))),
+        verdict=verdict_of(comparison),
         folds_differ=bool(np.any(run.masks["fold"].to_numpy()[rows] != other.masks["fold"].to_numpy()[other_rows])),
         better=changed.listed([place for place in order[::-1][:MOST_CHANGED] if gains[place] > 0]),
         worse=changed.listed([place for place in order[:MOST_CHANGED] if gains[place] < 0]),
@@ -106,13 +105,11 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
     )
 
 
-def verdict_of(comparison: Comparison, drawn: int) -> str:
-    """What a comparison of masks in so many groups says."""
-    if beyond_noise(comparison, drawn):
+def verdict_of(comparison: Comparison) -> str:
+    """What a comparison says."""
+    if comparison.is_gain:
         return "This run is better, beyond noise."
-    if drawn >= FEWEST_DRAWN and comparison.ci95[1] < 0:
-        return "This run is worse, beyond noise."
-    return "The difference may be noise."
+    return "This run is worse, beyond noise." if comparison.is_loss else "The difference may be noise."
 
 
 def common_rows(run: FinishedRun, other: FinishedRun) -> tuple[np.ndarray, np.ndarray]:

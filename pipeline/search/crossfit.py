@@ -118,11 +118,7 @@ class Worth:
     @property
     def verdict(self) -> str:
         """Whether tuning gains anything, in words."""
-        low, high = self.gain.ci95
-        size = f"{self.gain.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
-        if low > 0:
-            return f"tuning gains {size}"
-        return f"tuning loses {size}" if high < 0 else f"tuning gains nothing beyond noise: {size}"
+        return self.gain.verdict("tuning")
 
 
 @dataclass(frozen=True)

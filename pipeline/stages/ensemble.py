@@ -35,7 +35,6 @@ from pipeline.data.classes import mask_ids, mask_rows
 from pipeline.data.held_out import HeldOutMasks, spread
 from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import CHUNK, chunks, write_probabilities
-from pipeline.metrics import beyond_noise
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import threshold_counts
 from pipeline.records import MADE_BY, Record
@@ -147,14 +146,16 @@ class Study:
         recipe = self.chooser.fixed(self.spaces[0], self.shares)
         scored = self.score("plain", self.held_out, recipe)
         about = {"metric": self.metric_name, "masks": len(self.chooser.sample), "plain": self.describe(recipe, scored)}
-        kept = "plain"
+        kept, gain = "plain", None
         if self.searches_weights or len(self.spaces) > 1:
             found, scored_found, about["searched"] = self.search()
             gain = self.objective.compare(scored_found.counts, scored.counts, self.masks.group)
             about |= {"difference": gain.difference, "ci95": gain.ci95}
-            if beyond_noise(gain, len(np.unique(self.masks.group))):
+            if gain.is_gain:
                 kept, recipe, scored = "searched", found, scored_found
-        self.say_blends(about, kept)
+        self.say_blends(about)
+        if gain is not None:
+            self.console.print(f"ensemble: {gain.verdict('searching')}: the {kept} blend is kept")
         added = self.leave_one_out(recipe, scored, again=kept == "searched" and self.searches_weights)
         result = {"kept": kept, "choice": about, "leave_one_out": added, "pairs": self.pairs()}
         if recipe.spaces[-1] == "rank":  # without which the ranks are not to be had again
@@ -220,8 +221,8 @@ class Study:
         self.console.print(table)
         return rows
 
-    def say_blends(self, about: dict[str, Any], kept: str) -> None:
-        """Print the recipes that were compared, and the verdict."""
+    def say_blends(self, about: dict[str, Any]) -> None:
+        """Print the recipes that were compared."""
         compared = [name for name in ("plain", "searched") if name in about]
         blends = [about[name] for name in compared]
         table = right_aligned(f"blends, by {self.metric_name}", "weights", *compared)
@@ -232,12 +233,6 @@ class Study:
         for score in ("cross_fitted", "optimistic"):
             table.add_row(score.replace("_", "-"), *(f"{blend[score]:.4f}" for blend in blends))
         self.console.print(table)
-        if "difference" in about:
-            verdict = "is kept" if kept == "searched" else "is not beyond noise: the plain blend is kept"
-            self.console.print(
-                f"ensemble: what was searched gains {about['difference']:+.4f}, cross-fitted "
-                f"(95% interval {span(about['ci95'])}), which {verdict}"
-            )
 
 
 def right_aligned(title: str, first: str, *others: str) -> Table:

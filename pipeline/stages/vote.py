@@ -112,7 +112,7 @@ def vote(
         objective = Objective.named(metric, beta, float(both_empty))
         learnt, *on = learn_from_files(known, truth, folds, in_file_order, columns, class_column, objective)
         _say_learnt(learnt, files, metric, *on, console)
-        shares = learnt.weights.tolist() if learnt.pays else None
+        shares = learnt.weights.tolist() if learnt.against_equal.is_gain else None
     class_of = class_columns(class_column, *files, others=(columns,))
     first, *others = (
         read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
@@ -164,13 +164,13 @@ def learn_from_files(
 
 def _say_learnt(learnt: Learnt, files: list[Path], metric: str, count: int, parts: str, console: Console) -> None:
     gain = learnt.against_equal
-    verdict = "they are used" if learnt.pays else "not beyond noise: all files weigh the same"
+    kept = "the weights are used" if gain.is_gain else "all files weigh the same"
     shares = ", ".join(f"{path.name} {weight}" for path, weight in zip(files, learnt.weights, strict=True))
     console.print(
         f"vote: weights learnt on {count} images ({learnt.search}): {shares}\n"
         f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} chosen on the "
         f"same images, {gain.score:.4f} with equal weights\n"
-        f"vote: gain {gain.difference:+.4f} (95% interval {gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f}), {verdict}"
+        f"vote: {gain.verdict('learning')}: {kept}"
     )
 
 

@@ -1,13 +1,16 @@
 """Images a second out of a folder of FullHD JPEGs: decoded in every epoch, as in a notebook, against ours.
 
-    python tests/benchmarks/loading.py [--images 40] [--size 384 384]
+    python tests/benchmarks/loading.py [--images 40] [--size 384 384] [--copies 2000]
 
 "prepare" is what reading costs once, at reduced size and in one process; "an epoch" is what every epoch then
 costs, from the memory-mapped copies. Neither has augmentation in it, which is the same for all.
+
+The last line is an epoch of training on many copies, in random order and augmented, and how much memory of its own
+the process has gained by it: what it maps of the files is the page cache's, which the system takes back when it must.
 """
 
 import argparse
-import resource
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,8 +21,10 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from pipeline.config import AugmentationSettings
+from pipeline.data.augmentation import Augmentation
 from pipeline.data.cache import open_small
-from pipeline.data.dataset import HeldOutImages
+from pipeline.data.dataset import HeldOutImages, TrainingImages
 from pipeline.data.images import read_image
 from pipeline.data.portraits import draw_portrait
 from pipeline.geometry import shrink
@@ -49,10 +54,40 @@ def images_per_second(read: Callable[[int], object], count: int) -> float:
     return count / min(seconds)
 
 
+def own_memory() -> float:
+    """MiB of this process, pages of mapped files left out (Linux)."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def write_copies(path: Path, count: int, like: np.ndarray) -> float:
+    """A file of so many arrays, which repeats the few that there are; returns its size in GB."""
+    copies = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *like.shape[1:]))
+    for first in range(0, count, len(like)):
+        copies[first : first + len(like)] = like[: count - first]
+    return copies.nbytes / 1e9
+
+
+def train_on_copies(folder: Path, images: np.ndarray, count: int) -> str:
+    """What an epoch of training on so many copies is like."""
+    paths = folder / "copies.npy", folder / "masks.npy"
+    as_masks = images[..., :1]
+    size = write_copies(paths[0], count, images) + write_copies(paths[1], count, as_masks)
+    rows = np.random.default_rng(0).permutation(count)
+    data = TrainingImages(*map(open_small, paths), rows, Augmentation(AugmentationSettings(), 0, [0]), epoch=0)
+    for index in range(min(count, 100)):  # what is loaded and set up once
+        data[index]
+    before, begin = own_memory(), perf_counter()
+    for index in range(count):
+        data[index]
+    rate, grown = count / (perf_counter() - begin), own_memory() - before
+    return f"a training epoch of {count} copies ({size:.1f} GB): {rate:.0f} images/s, {grown:+.0f} MiB of memory"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--size", nargs=2, type=int, default=(384, 384), metavar=("H", "W"))
+    parser.add_argument("--copies", type=int, default=2000)
     arguments = parser.parse_args()
     height, width = arguments.size
     cv2.setNumThreads(1)
@@ -68,21 +103,22 @@ def main() -> None:
             full = {"height": photograph.height, "width": photograph.width}
             return shrink(photograph.pixels, (height, width), "stretch", **full)
 
-        small = [prepare(row) for row in range(len(paths))]
+        small = np.stack([prepare(row) for row in range(len(paths))])
         apart = np.mean([np.abs(copy.astype(int) - notebook(row)).mean() for row, copy in enumerate(small)])
         cache = Path(folder) / "images.npy"
-        np.save(cache, np.stack(small))
+        np.save(cache, small)
         data = HeldOutImages(open_small(cache), None, np.arange(len(paths)))
         rates = {
             "notebook, every epoch": images_per_second(notebook, len(paths)),
             "prepare, once": images_per_second(prepare, len(paths)),
             "ours, an epoch": images_per_second(data.__getitem__, len(paths)),
         }
+        training = train_on_copies(Path(folder), small, arguments.copies)
     slowest = rates["notebook, every epoch"]
     print(f"{len(paths)} JPEGs of 1920x1080 to {height}x{width}, one core; copies differ by {apart:.2f} grey levels")
     for name, rate in rates.items():
         print(f"  {name:24}{rate:10.1f} images/s{rate / slowest:8.1f}x")
-    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, torch included")
+    print(f"  {training}")
 
 
 if __name__ == "__main__":

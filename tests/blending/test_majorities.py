@@ -112,9 +112,9 @@ def test_the_best_of_unequal_masks_outvotes_the_others_and_noise_does_not_pay():
     dice = Objective(METRICS["dice"])
     unequal = learn_weights(ballots_of(*problem(3, 60, 1, right=[0.97, 0.6, 0.6])), np.arange(60) % 5, dice)
     assert unequal.weights.tolist() == [1, 0, 0]
-    assert unequal.pays
+    assert unequal.against_equal.is_gain
     alike = learn_weights(ballots_of(*problem(3, 60, 2)), np.arange(60) % 5, dice)
-    assert not alike.pays
+    assert not alike.against_equal.is_gain
     assert alike.cross_fitted <= alike.optimistic
 
 

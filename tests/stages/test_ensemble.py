@@ -1,6 +1,7 @@
 """`ensemble` through the command line, on probabilities that are made up."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,8 @@ def test_a_model_that_disturbs_loses_its_weight_and_the_tables_say_so(plant, com
     assert bad["adds"] < 0.01
     assert sorted(about["pairs"][0]["models"]) == ["bad", "good"]
     assert 0 < about["pairs"][0]["disagreement"] < 1
-    for text in ("which is kept", "what each model adds", "how alike two models are", f"{good['adds']:+.4f}"):
+    assert re.search(r"ensemble: searching gains \+.*: the searched blend is kept", out)
+    for text in ("what each model adds", "how alike two models are", f"{good['adds']:+.4f}"):
         assert text in out
 
 
@@ -133,7 +135,8 @@ def test_equal_models_keep_equal_weights_and_probabilities(plant, command_line):
     out = command_line("ensemble", "-e", planted.experiment)[1]
     assert planted.about["weights"] == dict.fromkeys("abc", pytest.approx(1 / 3, abs=1e-5))
     assert planted.about["space"] == "probability"
-    assert "not beyond noise: the plain blend is kept" in out
+    assert "ensemble: searching gains nothing beyond noise: " in out
+    assert ": the plain blend is kept" in out
     assert len(planted.about["pairs"]) == 3
     stacked = [planted.maps(model, fold, "test") for model in "abc" for fold in range(2)]
     assert np.abs(zarr.open_array(planted.artifacts.ensemble_test)[:] - np.mean(stacked, axis=0)).max() <= 0.501

@@ -139,7 +139,8 @@ def test_weights_are_learnt_from_masks_with_known_truth(command_line, masks, wri
     assert (status, err) == (0, "")
     assert "vote: weights learnt on 12 images (exact): 0.csv 1, 1.csv 0" in out
     assert "cross-fitted over 5 random parts" in out
-    assert "they are used" in out
+    assert "vote: learning gains +" in out
+    assert ": the weights are used" in out
     for name, mask in read(tmp_path / "out.csv").items():
         assert np.array_equal(mask, masks[0][name])
 
@@ -149,7 +150,8 @@ def test_weights_that_gain_nothing_are_not_used(command_line, masks, write, know
     makers, truth, _ = known
     words = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[0]}", "--truth", truth)
     out = command_line("vote", *files, *words)[1]
-    assert "gain +0.0000 (95% interval +0.0000 to +0.0000), not beyond noise: all files weigh the same" in out
+    verdict = "learning gains nothing beyond noise: +0.0000 (95% interval +0.0000 to +0.0000)"
+    assert f"vote: {verdict}: all files weigh the same" in out
     for name, mask in read(tmp_path / "out.csv").items():
         assert np.array_equal(mask, masks[0][name] & masks[1][name])
 
