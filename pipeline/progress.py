@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -34,6 +34,8 @@ class Job:
     """A job that Snakemake has started."""
 
     log: Path
+    earlier: int | None = None
+    """When an earlier run's job has last written to the log: such a log stays until the job's shell opens it."""
     started: float = field(default_factory=time.monotonic)
     said: int = 0
     """Bytes of the log that have been read."""
@@ -45,9 +47,14 @@ class Job:
         """``train-unet-fold0.log`` -> ``train unet fold0``."""
         return self.log.stem.replace("-", " ")
 
+    @property
+    def has_log(self) -> bool:
+        """Whether the log is there, and this job's."""
+        return self.log.exists() and self.log.stat().st_mtime_ns != self.earlier
+
     def new_lines(self) -> list[str]:
         """Complete lines that the log has got since the last call."""
-        if not self.log.exists():
+        if not self.has_log:
             return []
         with self.log.open("rb") as file:
             file.seek(self.said)
@@ -60,7 +67,7 @@ class Job:
 
     def complaint(self) -> list[str]:
         """What to tell the user after it has failed: its errors, or for a bug the end of its log."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.has_log else []
         return [line for line in lines if line.startswith("error: ")] or [*lines[-TAIL:], f"error: see {self.log}"]
 
 
@@ -68,6 +75,8 @@ class Job:
 class Jobs:
     """The jobs of a run, told from Snakemake's own lines."""
 
+    earlier: Mapping[Path, int] = field(default_factory=dict)
+    """Logs that the run has found, of ``times_of_logs``."""
     running: dict[str, Job] = field(default_factory=dict)
     finished: list[Job] = field(default_factory=list)
     failed: list[Job] = field(default_factory=list)
@@ -92,7 +101,8 @@ class Jobs:
     def _notice_job(self, last_field: str) -> None:
         number = self._fields.get("jobid")
         if self._in_rule and number and "log" in self._fields:
-            self.running.setdefault(number, Job(Path(self._fields["log"])))
+            log = Path(self._fields["log"])
+            self.running.setdefault(number, Job(log, self.earlier.get(log)))
         elif not self._in_rule and last_field == "jobid" and number in self.running:
             self.failed.append(self.running.pop(number))
 
@@ -113,7 +123,12 @@ def planned_jobs(lines: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-def follow(output: IO[str], copy: Path, console: Console) -> Jobs:
+def times_of_logs(folder: Path) -> dict[Path, int]:
+    """When each log in a folder was last written to, in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.log")}
+
+
+def follow(output: IO[str], copy: Path, console: Console, earlier: Mapping[Path, int]) -> Jobs:
     """Show a run until Snakemake ends.
 
     Args:
@@ -121,11 +136,12 @@ def follow(output: IO[str], copy: Path, console: Console) -> Jobs:
         copy: file for all of it.
         console: a terminal gets a table of the running jobs that changes, and below it what jobs that are done have
             said, without its indented lines; anything else gets all lines as they come. A quiet one gets nothing.
+        earlier: ``times_of_logs`` before Snakemake was started.
 
     Returns:
         The jobs as they were at the end.
     """
-    jobs = Jobs()
+    jobs = Jobs(earlier)
     live = console.is_terminal and not console.quiet
     with copy.open("w", encoding="utf-8") as log, Live(console=console, auto_refresh=False, transient=True) as screen:
         for lines in _as_they_come(output):

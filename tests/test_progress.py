@@ -1,9 +1,10 @@
 import io
+import time
 
 import pytest
 from rich.console import Console
 
-from pipeline.progress import complain, follow, planned_jobs
+from pipeline.progress import REFRESH, complain, follow, planned_jobs, times_of_logs
 
 STARTED = """[Wed Nov 25 12:06:05 2026]
 localrule train:
@@ -35,10 +36,10 @@ def started(number, log, reason="Missing output files: x"):
     return STARTED.format(number=number, log=log, reason=reason)
 
 
-def printed(text, tmp_path, terminal=False, quiet=False):
+def printed(text, tmp_path, terminal=False, quiet=False, earlier=()):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100, quiet=quiet, highlight=False)
-    return follow(io.StringIO(text), tmp_path / "snakemake.log", console), out.getvalue()
+    return follow(io.StringIO(text), tmp_path / "snakemake.log", console, dict(earlier)), out.getvalue()
 
 
 def test_plain_output_has_every_line_of_every_job_once(logs, tmp_path):
@@ -55,6 +56,30 @@ def test_an_unfinished_line_waits_for_its_end(logs, tmp_path):
     logs[1].write_text("train: unet\n  unet fold 1, epo")
     _, out = printed(started(1, logs[1]), tmp_path)
     assert out == "train: unet\n"
+
+
+def test_the_log_of_an_earlier_run_is_not_shown_and_takes_nothing_from_the_new_one(logs, tmp_path):
+    earlier = times_of_logs(tmp_path)
+
+    def snakemake():
+        yield from started(1, logs[1]).splitlines(keepends=True)
+        time.sleep(2 * REFRESH)  # in which the job has not opened its log yet
+        logs[1].write_text("train: again\n")
+        yield from FINISHED.format(number=1).splitlines(keepends=True)
+
+    out = io.StringIO()
+    console = Console(file=out, width=100, highlight=False)
+    jobs = follow(snakemake(), tmp_path / "snakemake.log", console, earlier)
+    assert out.getvalue() == "train: again\n"
+    assert jobs.done == 1
+
+
+def test_a_job_that_fails_before_it_opens_its_log_does_not_complain_with_an_earlier_one(logs, tmp_path):
+    failed = started(1, logs[1]) + FAILED.format(number=1, log=logs[1])
+    jobs, _ = printed(failed, tmp_path, earlier=times_of_logs(tmp_path))
+    said = []
+    complain(jobs, tmp_path / "snakemake.log", said.append)
+    assert "".join(said) == f"error: see {logs[1]}\n"
 
 
 def test_a_terminal_shows_running_jobs_and_keeps_what_finished_ones_have_said(logs, tmp_path):

@@ -43,7 +43,7 @@ from pipeline.command import (
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
 from pipeline.next_step import check_of_submission, say_next
-from pipeline.progress import complain, follow, planned_jobs
+from pipeline.progress import complain, follow, planned_jobs, times_of_logs
 from pipeline.records import UPSTREAM, outdated
 from pipeline.results import results_table
 from pipeline.rle.threads import available_cores
@@ -137,6 +137,7 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
     log = artifacts.log("snakemake")
     log.parent.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    earlier = times_of_logs(log.parent)
     with (
         subprocess.Popen(
             command,
@@ -149,7 +150,7 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
         ) as process,
         _ending_jobs_first(process.pid, console) as received,
     ):
-        jobs = follow(process.stdout, log, console)
+        jobs = follow(process.stdout, log, console, earlier)
     if received:
         raise typer.Exit(128 + received[0])
     if process.returncode:

@@ -70,7 +70,7 @@ def test_a_vote_learns_whom_to_follow(makers, command_line, tmp_path):
     assert (status, err) == (0, "")
     assert "vote: weights learnt on 15 images (exact): sure.csv 1, unsure.csv 0" in out
     assert "cross-fitted over the folds of folds.csv" in out
-    assert "they are used" in out
+    assert ": the weights are used" in out
     cross_fitted = json.loads(sure.tuning.read_text())["sets"]["ensemble"]["cross_fitted"]
     assert f"vote: dice {cross_fitted:.4f} cross-fitted" in out
     assert output.read_bytes() == sure.submission.read_bytes()
