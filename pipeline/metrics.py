@@ -223,13 +223,17 @@ class Comparison:
         """Whether it is worse beyond noise."""
         return self.drawn >= FEWEST_DRAWN and self.ci95[1] < 0
 
+    @property
+    def size(self) -> str:
+        """The difference and its interval, for reading."""
+        low, high = self.ci95
+        return f"{self.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+
     def verdict(self, what: str) -> str:
         """In words, what doing something gains or loses."""
-        low, high = self.ci95
-        size = f"{self.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
         if self.is_gain:
-            return f"{what} gains {size}"
-        return f"{what} loses {size}" if self.is_loss else f"{what} gains nothing beyond noise: {size}"
+            return f"{what} gains {self.size}"
+        return f"{what} loses {self.size}" if self.is_loss else f"{what} gains nothing beyond noise: {self.size}"
 
 
 def compare(

@@ -75,7 +75,7 @@ class Job:
 class Jobs:
     """The jobs of a run, told from Snakemake's own lines."""
 
-    earlier: Mapping[Path, int] = field(default_factory=dict)
+    earlier: Mapping[Path, int]
     """Logs that the run has found, of ``times_of_logs``."""
     running: dict[str, Job] = field(default_factory=dict)
     finished: list[Job] = field(default_factory=list)

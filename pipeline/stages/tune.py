@@ -194,9 +194,8 @@ def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMask
     other = counts_at(threshold_counts(masks.held(maps), len(masks), source.image.fit), UNTUNED)
     gain = settings.tuning.objective.compare(counts, other, masks.group)
     console.print(
-        f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.difference:+.4f} "
-        f"(95% interval {gain.ci95[0]:+.4f} to {gain.ci95[1]:+.4f}), {gain.better:.0%} of the images better: that is "
-        "what the pseudo-labels are worth"
+        f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.size}, "
+        f"{gain.better:.0%} of the images better: that is what the pseudo-labels are worth"
     )
     return {"experiment": source.name, **asdict(gain)}
 
