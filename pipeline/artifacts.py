@@ -203,6 +203,7 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
     Raises:
         DataError: a file would replace a folder or a device.
+        OSError: a full disk, say; it names the artifact where the system has named no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in path.parent.glob(f".{path.name}.????????"):
@@ -212,6 +213,10 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         new = scratch / path.name
         yield new
         _replace(new, path, aside=scratch / f"{path.name}.old")
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -229,6 +234,19 @@ def _replace(new: Path, path: Path, aside: Path) -> None:
     except OSError:
         os.replace(aside, path)
         raise
+
+
+def copy_folder(folder: Path, copy: Path, leave_out: tuple[str, ...] = ()) -> None:
+    """Copy all of it but what has a name of these patterns.
+
+    Raises:
+        DataError: files could not be copied; the message is the first one's.
+    """
+    try:
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*leave_out))
+    except shutil.Error as error:
+        [(_, _, why), *_] = error.args[0]
+        raise DataError(why) from None
 
 
 def write_text(path: Path, text: str) -> None:

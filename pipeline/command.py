@@ -102,7 +102,8 @@ def run_command(command: Callable[..., Any]) -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+        file = error.filename2 or error.filename  # of two, what was written to
+        _fail(f"{error.strerror}: {file}" if file else str(error.strerror))
 
 
 def _no_blas() -> None:

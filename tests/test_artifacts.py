@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline import PROJECT
-from pipeline.artifacts import fingerprint, need, read_json, versions, whole_or_absent, write_json
+from pipeline.artifacts import copy_folder, fingerprint, need, read_json, versions, whole_or_absent, write_json
 from pipeline.errors import DataError
 
 
@@ -92,6 +92,26 @@ def test_a_rename_that_fails_leaves_the_old_artifact(tmp_path, write, monkeypatc
         write(path, "new")
     assert content_of(artifact) == "old"
     assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_a_write_that_fails_names_the_artifact(tmp_path, full_disk):
+    artifact = tmp_path / "artifact"
+    write_file(artifact, "old")
+    with full_disk(1000), pytest.raises(OSError, match="File too large") as caught, whole_or_absent(artifact) as path:
+        write_file(path, 2000 * "new")
+    assert caught.value.filename == str(artifact)
+    assert content_of(artifact) == "old"
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_a_folder_is_copied_but_for_what_is_left_out_or_the_first_failure_is_told(tmp_path, full_disk):
+    write_folder(tmp_path / "folder", 2000 * "x")
+    write_file(tmp_path / "folder" / "small", "x")
+    copy_folder(tmp_path / "folder", tmp_path / "copy", leave_out=("sm*",))
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["part"]
+    assert content_of(tmp_path / "copy") == 2000 * "x"
+    with full_disk(1000), pytest.raises(DataError, match=r"File too large.*part' -> .*second/part'$"):
+        copy_folder(tmp_path / "folder", tmp_path / "second")
 
 
 KILLED = """
@@ -179,7 +199,7 @@ def test_a_file_that_cannot_grow_is_one_clear_error(tmp_path, write_experiment, 
     words = ["prepare", "-e", experiment, "--set", f"data.root={generated}", "--quiet"]
     result = python("-c", LIMITED, 20_000, *words)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: File too large\n"
+    assert result.stderr == f"error: File too large: {tmp_path / 'kfold' / 'tiny' / 'cache'}\n"
     assert [path.name for path in (tmp_path / "kfold" / "tiny").iterdir()] == ["experiment.yaml"]
 
 

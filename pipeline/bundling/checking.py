@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, fingerprint, need, read_json, settings_text, write_text
+from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, settings_text, write_text
 from pipeline.bundling import execute
 from pipeline.bundling.contents import MANIFEST, NOTEBOOK, write_settings
 from pipeline.bundling.plans import first_photographs
@@ -81,7 +81,7 @@ class Room:
 
     def furnish(self, bundle: Path) -> None:
         """Copy the bundle and a batch of test images, and take their rows from the submission."""
-        shutil.copytree(bundle, self.folder / "bundle")
+        copy_folder(bundle, self.folder / "bundle")
         (self.folder / "home").mkdir()
         self.images.mkdir()
         photographs = first_photographs(self.settings)

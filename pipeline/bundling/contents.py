@@ -19,7 +19,7 @@ import nbformat
 import yaml
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, fingerprint, need, read_json, write_json, write_text
+from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, write_json, write_text
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, Experiment
@@ -59,7 +59,7 @@ def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
     Raises:
         DataError: the experiment is not finished.
     """
-    shutil.copytree(PROJECT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns(*NOT_NEEDED))
+    copy_folder(PROJECT / "pipeline", folder / "pipeline", leave_out=NOT_NEEDED)
     copy = Artifacts(folder, settings.name)
     write_experiment(copy, settings, plan)
     needs = needed_packages()

@@ -17,7 +17,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn.functional import pad
 
@@ -278,7 +278,8 @@ def save_network(network: SegmentationNetwork, path: Path, record: Record) -> No
     """Write ``path`` (safetensors) and its record, which says what network the weights are of, too."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with recorded(path, record, network=network.description) as new:
-        save_file(state, new, metadata={"network": json.dumps(network.description)})
+        # Not by its save_file, which says of a full disk what it says of a bug.
+        new.write_bytes(save(state, {"network": json.dumps(network.description)}))
 
 
 def load_network(path: Path) -> SegmentationNetwork:

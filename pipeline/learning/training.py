@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from segmentation_models_pytorch.base import ClassificationHead
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
-from pipeline.artifacts import FoldArtifacts, write_text
+from pipeline.artifacts import FoldArtifacts, whole_or_absent, write_text
 from pipeline.config import ProgressiveSettings, TrainingSettings
 from pipeline.data.augmentation import Augmentation
 from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
@@ -244,6 +245,20 @@ class SegmentationTraining(L.LightningModule):
         checkpoint["origin"] = self.origin
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside where they belong.
+
+    Lightning writes them to the system's temporary folder, which may have no room for them, and from there copies
+    them where that is another disk: one that a kill has cut short could not be resumed from.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # PyTorch tells of a full disk by an error of its own, Python by the system's
+        torch.save(checkpoint, content)
+        with whole_or_absent(Path(path)) as new:
+            new.write_bytes(content.getbuffer())
+
+
 def training_size(size: tuple[int, int], settings: ProgressiveSettings, epoch: int, epochs: int) -> tuple[int, int]:
     """Height and width of the input in an epoch (counted from 0) of progressive resizing."""
     return scaled_size(size, 1 if epoch >= round(settings.share * epochs) else settings.scale)
@@ -381,6 +396,7 @@ def train_network(
         precision=LIGHTNING_NAMES[precision],
         gradient_clip_val=settings.gradient_clip,
         callbacks=[log, checkpoints, *average],
+        plugins=[WholeCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -170,6 +170,13 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     assert json.loads((tmp_path / "weights.safetensors.json").read_text())["network"]["encoder"] == "resnet18"
 
 
+def test_weights_that_the_disk_has_no_room_for_are_an_error_of_the_system(tmp_path, full_disk):
+    path = tmp_path / "weights.safetensors"
+    with full_disk(100_000), pytest.raises(OSError, match=f"File too large: '{path}'"):
+        save_network(build_network(ModelSettings(architecture="FPN", encoder="resnet18"), seed=0), path, RECORD)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sigmoids_of_the_log_odds_are_a_softmax_with_the_background():
     scores = 3 * torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     expected = torch.cat([torch.zeros(2, 1, 5, 6), scores], dim=1).softmax(dim=1)[:, 1:]

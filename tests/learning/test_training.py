@@ -1,5 +1,6 @@
 import copy
 import math
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim.swa_utils import update_bn
 
-from pipeline.artifacts import FoldArtifacts
+from pipeline.artifacts import FoldArtifacts, fingerprint
 from pipeline.config import AugmentationSettings, ModelSettings, ProgressiveSettings, TrainingSettings
 from pipeline.errors import DataError
 from pipeline.geometry import Tiling
@@ -232,6 +233,23 @@ def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path, ema_deca
         train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_checkpoint_is_written_beside_the_last_one_which_a_full_disk_leaves_whole(tmp_path, monkeypatch, full_disk):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no folder"))
+    paths = FoldArtifacts(tmp_path / "fold")
+
+    def train(epochs):
+        recipe = TrainingSettings(epochs=epochs, batch_size=2)
+        train_network(build_network(TINY, seed=1), tiny_data(), recipe, 1, paths, {"run": 1}, say=lambda _: None)
+
+    train(epochs=1)
+    before = fingerprint(paths.checkpoint)
+    with full_disk(1_000_000), pytest.raises(OSError, match=f"File too large: '{paths.checkpoint}'"):
+        train(epochs=2)
+    assert len(pd.read_csv(paths.history)) == 2
+    assert fingerprint(paths.checkpoint) == before
+    assert {path.name for path in paths.folder.iterdir()} == {"last.ckpt", "history.csv"}
 
 
 def test_more_gpus_than_there_are_are_refused(tmp_path, monkeypatch):
