@@ -33,7 +33,7 @@ from pipeline.errors import DataError
 from pipeline.geometry import Tiling, scaled_size
 from pipeline.members import AS_IT_IS, member_name, view_names
 from pipeline.metrics import BETA, METRICS, Objective
-from pipeline.rle import RleError, get_format
+from pipeline.rle import FORMATS, RleError, get_format
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
@@ -92,7 +92,8 @@ class DataSettings(Settings):
     """Names of the submission's other columns where there is no sample submission to copy them from."""
 
     submission_format: str = "kaggle"
-    """RLE convention of the submission: a preset of ``pipeline.rle``."""
+    """RLE convention of the submission: a preset of ``pipeline.rle``. A source that has a ``format`` has it here, too,
+    where none is given."""
 
     @property
     def knows_test_truth(self) -> bool:
@@ -122,11 +123,13 @@ class DataSettings(Settings):
 
     @field_validator("classes", mode="before")
     @classmethod
-    def _single_indices(cls, value: Any) -> Any:
-        """``{skin: 2}`` for ``{skin: [2]}``."""
-        if not isinstance(value, dict):
-            return value
-        return {name: (index,) if isinstance(index, int) else index for name, index in value.items()}
+    def _short_forms(cls, value: Any) -> Any:
+        """``{skin: 2}`` for ``{skin: [2]}``, and ``[1, 2]`` for ``["1", "2"]``, of a column with numbers."""
+        if isinstance(value, dict):
+            return {name: (index,) if isinstance(index, int) else index for name, index in value.items()}
+        if isinstance(value, list):
+            return [str(name) if type(name) is int else name for name in value]  # what is bool in YAML may be "no"
+        return value
 
     @field_validator("classes")
     @classmethod
@@ -163,13 +166,21 @@ class KaggleData(DataSettings):
     test_truth: str | None = None
     """CSV like ``train_csv`` for the test images, where the answers are known."""
     format: str = "kaggle"
-    """RLE convention of the CSVs: a preset of ``pipeline.rle``."""
+    """RLE convention of ``train_csv`` and ``test_truth``: a preset of ``pipeline.rle``."""
     classes: tuple[Name, ...] | None = None
     """Values of ``class_column``, in the order that is wanted."""
     columns: tuple[str, str] | None = None
     """Names of the id and the RLE column of ``train_csv``; found by their usual names when not given."""
     group_column: str | None = None
     """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _submitted_as_given(cls, values: Any) -> Any:
+        """What the training masks are written in is asked for, unless something else is said."""
+        if isinstance(values, dict) and str(values.get("format")) in FORMATS:
+            return {"submission_format": values["format"], **values}
+        return values
 
     @property
     def knows_test_truth(self) -> bool:
@@ -748,7 +759,7 @@ def _explain(key: str, problems: list[Any]) -> str:
         return f"unknown setting {key!r}; the nearest valid name is {'.'.join([*written[:-1], nearest])!r}"
     if first["type"] == "missing":
         return f"setting {key!r} is missing"
-    messages = [problem["msg"].removeprefix("Value error, ") for problem in problems]
+    messages = dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in problems)
     text = ", or ".join(f"{message[0].lower()}{message[1:]}" for message in messages)
     if not key:
         return text  # of several settings, which it names

@@ -231,6 +231,8 @@ class Comparison:
 
     def verdict(self, what: str) -> str:
         """In words, what doing something gains or loses."""
+        if self.drawn < FEWEST_DRAWN:
+            return f"{what} gains nothing that {self.drawn} images or groups tell from noise: {self.size}"
         if self.is_gain:
             return f"{what} gains {self.size}"
         return f"{what} loses {self.size}" if self.is_loss else f"{what} gains nothing beyond noise: {self.size}"

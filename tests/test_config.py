@@ -230,6 +230,21 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, problem):
     assert "\n" not in message
 
 
+def test_a_submission_has_the_format_of_the_training_masks_unless_it_is_told_another(tmp_path, write_experiment):
+    path = write_experiment(tmp_path, data={"source": "kaggle", "format": "carvana"})
+    assert load_experiment(path).data.submission_format == "carvana"
+    for fmt in ("kaggle", "coco"):
+        assert load_experiment(path, [f"data.submission_format={fmt}"]).data.submission_format == fmt
+    assert message_of(path, "data.format=carvanna").startswith(f"{path}: setting 'data.format' is 'carvanna': ")
+
+
+def test_classes_may_be_numbers(tmp_path, write_experiment):
+    path = write_experiment(tmp_path, data={"source": "kaggle"})
+    assert load_experiment(path, ["data.classes=[4, 1, x]"]).data.class_names == ("4", "1", "x")
+    message = message_of(path, "data.classes=[no, x]")
+    assert message == f"{path}: setting 'data.classes' is False: input should be a valid string"
+
+
 def test_members_are_the_models_or_each_of_their_views(tiny):
     views = ["prediction.views=separate", "prediction.scales=[0.875, 1.0]"]
     second = "models.fpn={architecture: FPN, encoder: resnet18}"

@@ -209,7 +209,11 @@ def test_the_example_in_the_documentation():
     [
         ((0.01, 0.1), 6, "it gains +0.0500 (95% interval +0.0100 to +0.1000)"),
         ((0.0, 0.1), 60, "it gains nothing beyond noise: +0.0500 (95% interval +0.0000 to +0.1000)"),
-        ((0.01, 0.1), 5, "it gains nothing beyond noise: +0.0500 (95% interval +0.0100 to +0.1000)"),
+        (
+            (0.01, 0.1),
+            5,
+            "it gains nothing that 5 images or groups tell from noise: +0.0500 (95% interval +0.0100 to +0.1000)",
+        ),
     ],
 )
 def test_a_gain_is_beyond_noise_if_its_interval_is_above_0_and_of_enough_images(ci95, drawn, verdict):
@@ -221,7 +225,7 @@ def test_a_gain_is_beyond_noise_if_its_interval_is_above_0_and_of_enough_images(
 @pytest.mark.parametrize(("drawn", "is_loss"), [(6, True), (5, False)])
 def test_a_loss_is_beyond_noise_likewise(drawn, is_loss):
     comparison = Comparison(0.5, -0.05, (-0.1, -0.01), 0.0, 1.0, 0.0, drawn)
-    words = "loses" if is_loss else "gains nothing beyond noise:"
+    words = "loses" if is_loss else "gains nothing that 5 images or groups tell from noise:"
     assert comparison.verdict("it") == f"it {words} -0.0500 (95% interval -0.1000 to -0.0100)"
     assert (comparison.is_gain, comparison.is_loss) == (False, is_loss)
 

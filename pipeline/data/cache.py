@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.artifacts import Artifacts, need
 from pipeline.data.classes import mask_ids, rle_column
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 from pipeline.geometry import Fit, shrink
 from pipeline.rle import RleTable, from_edges, read_csv
 
@@ -53,17 +53,36 @@ EMPTY_STRATUM = 0
 """Of images without any mask, in ``folds.csv``."""
 
 
-def read_folds(artifacts: Artifacts) -> pd.DataFrame:
+FOLD_COLUMNS = ("image_id", "fold", "group", "stratum")
+"""Of ``folds.csv``."""
+
+
+def read_folds(artifacts: Artifacts, count: int | None = None) -> pd.DataFrame:
     """``folds.csv``: image_id, fold, group, stratum; in the order of the training rows of ``images.csv``.
 
+    Args:
+        count: how many folds there must be, if that is known.
+
     Raises:
-        DataError: the folds were made for other images.
+        DataError: the folds were made for other images or are not those from 0 to ``count`` - 1, or a column is
+            missing or has something else in it.
     """
     path = need(artifacts.folds, "split")
-    folds = pd.read_csv(path, dtype={"image_id": str, "group": str}, keep_default_na=False)
+    folds = pd.read_csv(path, dtype=dict.fromkeys(FOLD_COLUMNS, str), keep_default_na=False)
+    if missing := [name for name in FOLD_COLUMNS if name not in folds]:
+        raise DataError(f"{path} has no column {missing[0]!r}: run the stage 'split' again")
     if folds["image_id"].tolist() != read_images(artifacts, "train")["image_id"].tolist():
         raise DataError(f"{path} was made for other images than {artifacts.images}: run the stage 'split' again")
-    return folds
+    found = set(folds["fold"])
+    expected = set(map(str, range(count or len(found))))
+    if found != expected:
+        raise DataError(
+            f"{path} has the folds {some(sorted(found))}, not {some(sorted(expected))}: every training image is held "
+            "out by one of folds.count folds, which count from 0; run the stage 'split' again"
+        )
+    if not folds["stratum"].str.fullmatch("[0-9]+").all():
+        raise DataError(f"{path}: a stratum is a whole number, {EMPTY_STRATUM} of images without any mask")
+    return folds.astype({"fold": int, "stratum": int})
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ def read_out_of_fold(artifacts: Artifacts, member: str, folds: int, classes: Seq
     """Open the out-of-fold maps of a model, or of one of its views.
 
     Raises:
-        DataError: a fold is missing, was predicted for other images than ``folds.csv`` has in it, or has maps of
-            another size than the first.
+        DataError: ``folds.csv`` has other folds, or one of them is missing, was predicted for other images than
+            ``folds.csv`` has in it, or has maps of another size than the first.
     """
-    table = read_folds(artifacts)
+    table = read_folds(artifacts, folds)
     fold = np.repeat(table["fold"].to_numpy(), len(classes))
     ids = np.array(mask_ids(table["image_id"], classes))
     position = np.zeros(len(fold), np.int64)

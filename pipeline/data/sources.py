@@ -110,6 +110,7 @@ class KaggleSource:
         groups = self._read_groups(settings, set(train_ids))
         self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
         self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
+        submission_template(settings, list(test))  # better refused now than after all the training
         self.rows = {(s, i): row for s, table in self.tables.items() for row, i in enumerate(table.ids)}
 
     @staticmethod
@@ -339,13 +340,13 @@ def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[li
     """Columns and ids (``mask_ids``) of the submission, in the order of the sample submission where there is one.
 
     Raises:
-        DataError: the sample submission asks for other images or classes than there are.
+        DataError: the sample submission asks for other images or classes than there are, or is not there.
     """
     expected = mask_ids(sorted(test_ids), settings.class_names)
     sample = getattr(settings, "sample_submission", None)
     if sample is None:
         return list(row_columns(settings.class_column_of_csvs, settings.submission_columns)), expected
-    path = settings.root / sample
+    path = data_root(settings) / sample
     columns, ids = read_sample_submission(path, settings)
     if sorted(ids) != sorted(expected):
         differing = sorted(set(ids) ^ set(expected)) or sorted({i for i in ids if ids.count(i) > 1})

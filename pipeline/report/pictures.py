@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+from pipeline.config import DataSettings, data_root
 from pipeline.data.held_out import HeldOutMasks
 from pipeline.data.images import read_image
 from pipeline.geometry import content_box, resample, restore
@@ -46,7 +46,7 @@ class Pictures:
 
 def draw_mask(run: FinishedRun, row: int) -> Pictures:
     """A mask as the submission would have it, beside the true one."""
-    sight = Sight.of(run.held_out, run.settings.data.root, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings.data, row, SIDE)
     predicted = sight.shrunk(run.predicted(row, run.chosen(row)))
     return Pictures(
         truth=encode(tinted(sight.photograph, sight.truth, TRUE)),
@@ -58,7 +58,7 @@ def draw_mask(run: FinishedRun, row: int) -> Pictures:
 
 def draw_difference(run: FinishedRun, row: int, postprocess: Postprocess) -> str:
     """Where a mask with these settings and the true one differ, as a data URI."""
-    sight = Sight.of(run.held_out, run.settings.data.root, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings.data, row, SIDE)
     return encode(difference(sight.photograph, sight.truth, sight.shrunk(run.predicted(row, postprocess))))
 
 
@@ -68,7 +68,7 @@ def panel_item(run: FinishedRun, row: int) -> dict[str, object]:
     Bytes are base64: ``probability`` (h * w), 255 = 1.0, and ``truth``, one bit a pixel. ``intersection`` and
     ``predicted`` are pixels at the image's own size, for the thresholds 0 to 255.
     """
-    sight = Sight.of(run.held_out, run.settings.data.root, row, PANEL_SIDE)
+    sight = Sight.of(run.held_out, run.settings.data, row, PANEL_SIDE)
     height, width = sight.truth.shape
     restored = restore(run.map(row), *run.sizes[row], run.settings.image.fit)
     histogram = joint_histogram(restored.ravel(), from_edges(run.truth[row], restored.shape).ravel())
@@ -97,11 +97,15 @@ class Sight:
     """The photograph's own height and width."""
 
     @classmethod
-    def of(cls, masks: HeldOutMasks, root: Path, row: int, side: int) -> Sight:
-        """A mask's, whose photograph lies somewhere below ``root``, with sides of at most ``side`` pixels."""
+    def of(cls, masks: HeldOutMasks, data: DataSettings, row: int, side: int) -> Sight:
+        """A mask's, with sides of at most ``side`` pixels.
+
+        Raises:
+            DataError: ``data.root``, below which its photograph lies, was not given.
+        """
         full = masks.sizes[row]
         size = shown_size(*full, side)
-        pixels = resample(read_image(root / masks.table["path"].iat[row], at_least=size).pixels, *size)
+        pixels = resample(read_image(data_root(data) / masks.table["path"].iat[row], at_least=size).pixels, *size)
         return cls(pixels, shrink_mask(masks.truth[row], full, size), full)
 
     def shrunk(self, edges: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ def jobs_of(settings: Experiment, model: str, fold: int) -> list[Job]:
     """The images that the fold holds out, and each part of the test images."""
     artifacts, options, classes = Artifacts.of(settings), settings.prediction, settings.data.class_names
     of_views = [artifacts.fold(member_name(model, view), fold) for view in options.stored_views]
-    folds, test_ids = read_folds(artifacts), read_images(artifacts, "test")["image_id"]
+    folds, test_ids = read_folds(artifacts, settings.folds.count), read_images(artifacts, "test")["image_id"]
     held_out = np.flatnonzero(folds["fold"] == fold)
     ids = mask_ids(folds["image_id"].iloc[held_out], classes)
     jobs = [Job("train", 1, held_out, ids, [each.oof for each in of_views])]

@@ -96,7 +96,7 @@ def train(
 
 def _fold_data(settings: Experiment, fold: int) -> FoldData:
     artifacts = Artifacts.of(settings)
-    table = read_folds(artifacts)
+    table = read_folds(artifacts, settings.folds.count)
     folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
     data = FoldData(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.artifacts import Artifacts
 from pipeline.config import UNNAMED
-from pipeline.data.cache import COLUMNS
+from pipeline.data.cache import COLUMNS, read_folds
 from pipeline.data.oof import OutOfFold, open_test_maps, read_out_of_fold
 from pipeline.data.probabilities import write_probabilities
 from pipeline.errors import DataError
@@ -60,6 +60,31 @@ def test_any_folds_and_any_slice(folds, data):
     start = data.draw(st.integers(0, len(folds)))
     stop = data.draw(st.integers(start, len(folds)))
     assert OutOfFold(fold, position, maps)[start:stop].ravel().tolist() == list(range(start, stop))
+
+
+def test_a_split_of_another_number_of_folds_is_refused(artifacts):
+    """Else the maps of a fold that nobody reads would be whatever the memory holds."""
+    for count in (2, 4):
+        with pytest.raises(DataError, match=r"folds\.csv has the folds 0, 1, 2, not 0, 1"):
+            read_out_of_fold(artifacts, "unet", count, [UNNAMED])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"fold": [*FOLDS[:-1], -1]}, "has the folds -1, 0, 1, 2, not 0, 1, 2, 3"),
+        ({"fold": [fold + 1 for fold in FOLDS]}, "has the folds 1, 2, 3, not 0, 1, 2"),
+        ({"fold": [fold / 2 for fold in FOLDS]}, "has the folds 0.0, 0.5, 1.0, not"),
+        ({"stratum": "large"}, "a stratum is a whole number"),
+        ({"group": None}, "has no column 'group'"),
+        ({"fold": None}, "has no column 'fold'"),
+    ],
+)
+def test_folds_of_ones_own_are_checked(artifacts, change, problem):
+    table = pd.read_csv(artifacts.folds).assign(**change).dropna(axis="columns")
+    table.to_csv(artifacts.folds, index=False)
+    with pytest.raises(DataError, match=f"folds\\.csv:? {problem}"):
+        read_folds(artifacts)
 
 
 def test_a_fold_that_is_missing_names_its_command(artifacts):

@@ -130,11 +130,16 @@ def test_the_sample_submission_gives_order_and_columns(competition):
     assert submission_template(without, ["b1", "b0"]) == (["id", "mask"], ["b0", "b1"])
 
 
-def test_a_sample_submission_with_an_id_twice_is_refused(competition):
+def test_a_sample_submission_with_an_id_twice_is_refused_before_anything_is_made(competition):
     data = competition()
     data.write("sample_submission.csv", "image_id,rle", "b0,", "b1,", "b2,", "b1,")
-    with pytest.raises(DataError, match=r"its ids are not those of the test images: b1$"):
-        submission_template(KaggleData(source="kaggle", root=data.root), data.ids["test"])
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert message_of(settings).endswith("its ids are not those of the test images: b1")
+
+
+def test_a_sample_submission_is_looked_for_in_the_data_set():
+    with pytest.raises(DataError, match=r"data\.root is not set"):
+        submission_template(KaggleData(source="kaggle"), [])
 
 
 def test_a_sample_submission_of_three_columns_is_refused(competition):

@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.errors import DataError
 from pipeline.geometry import restore
 from pipeline.metrics import Counts, dice
 from pipeline.postprocess import Postprocess, mask_edges
-from pipeline.report.pictures import BOTH, PREDICTED, TRUE, difference, encode, panel_item, shown_size, small_map
+from pipeline.report.pictures import (
+    BOTH,
+    PREDICTED,
+    TRUE,
+    difference,
+    draw_mask,
+    encode,
+    panel_item,
+    shown_size,
+    small_map,
+)
 from pipeline.rle import area, intersection
 
 
@@ -34,6 +45,13 @@ def test_colours_say_what_is_missed_extra_and_right():
         assert np.argmax(picture[0, column]) == np.argmax(colour)
     assert len({tuple(picture[0, column]) for column in (5, 15, 25, 35)}) == 4
     assert picture[0, 35].tolist() == [50, 50, 50]
+
+
+def test_photographs_are_looked_for_in_the_data_set(run):
+    data = run.settings.data.model_copy(update={"root": None})
+    without = replace(run, settings=run.settings.model_copy(update={"data": data}))
+    with pytest.raises(DataError, match=r"data\.root is not set"):
+        draw_mask(without, 0)
 
 
 @pytest.mark.parametrize(("size", "shown"), [((1080, 1920), (90, 160)), ((50, 40), (50, 40)), ((9000, 3), (160, 1))])
