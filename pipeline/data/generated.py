@@ -3,7 +3,7 @@
 ROOT/train/ID.jpg   train.csv              image_id, rle, height, width, person
 ROOT/test/ID.jpg    sample_submission.csv  image_id, rle (empty)
                     truth.csv              image_id, rle, height, width: what a host keeps to himself
-ROOT/dataset.json   what it was drawn from; a folder without it is never overwritten
+ROOT/dataset.json   what it was drawn from; a folder without it, or with anything more, is never overwritten
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,10 +22,12 @@ import numpy as np
 from pipeline.artifacts import whole_or_absent
 from pipeline.config import GeneratedData, KaggleData
 from pipeline.data import portraits
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 from pipeline.rle import encode
 
 JPEG_QUALITY = 92
+STAMP = "dataset.json"
+NAMES = {"train", "train.csv", "test", "sample_submission.csv", "truth.csv", STAMP}
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,31 @@ def write_generated(settings: GeneratedData, seed: int) -> KaggleData:
     sources = [*sorted(Path(portraits.__file__).parent.glob("*.py")), Path(__file__)]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     origin = {"seed": seed, "settings": settings.model_dump(mode="json", exclude={"root"}), "code": code}
-    stamp = root / "dataset.json"
-    if root.exists() and not stamp.exists() and any(root.iterdir()):
-        raise DataError(f"data.root: {root} is not empty and was not generated here: name another folder")
-    if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != origin:
+    if _origin_of(root) != origin:
+        if strange := sorted({path.name for path in root.glob("*")} - NAMES):
+            raise DataError(f"data.root: {root} is to be drawn anew, and has other files in it: {some(strange)}")
         with whole_or_absent(root) as new:
             _write_subset(new, "train", _plan(settings, seed, "train"), seed)
             _write_subset(new, "test", _plan(settings, seed, "test"), seed)
-            (new / "dataset.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+            (new / STAMP).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     return KaggleData(source="kaggle", root=root, test_truth="truth.csv", group_column="person")
+
+
+def _origin_of(root: Path) -> dict[str, Any] | None:
+    """What the data set that lies there was drawn from; None where nothing lies yet.
+
+    Raises:
+        DataError: something else lies there. Other data sets have a file ``dataset.json`` as well.
+    """
+    if not root.exists() or not any(root.iterdir()):
+        return None
+    try:
+        origin = json.loads((root / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        origin = None
+    if not isinstance(origin, dict) or origin.keys() != {"seed", "settings", "code"}:
+        raise DataError(f"data.root: {root} is not empty and was not generated here: name another folder")
+    return origin
 
 
 def _plan(settings: GeneratedData, seed: int, subset: Literal["train", "test"]) -> list[Drawing]:

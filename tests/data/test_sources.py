@@ -383,11 +383,24 @@ def test_generated_portraits_are_not_drawn_twice_but_anew_when_the_settings_chan
     assert all(path.read_bytes() != content for path, (_, content) in before.items())
 
 
-def test_generated_portraits_never_overwrite_other_files(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["thesis.txt", "dataset.json"])
+@pytest.mark.parametrize("text", ["mine", '{"name": "Task01", "training": []}', "[1]"])
+def test_generated_portraits_never_overwrite_other_files(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
     message = message_of(GeneratedData(source="generated", root=tmp_path))
     assert "is not empty and was not generated here" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+def test_generated_portraits_never_overwrite_what_was_put_beside_them(tmp_path):
+    one = {"people": 1, "photos": 1, "test_people": 1, "heights": (64, 64), "widths": (64, 64)}
+    settings = GeneratedData(source="generated", root=tmp_path / "data", **one)
+    open_source(settings, seed=0)
+    (settings.root / "thesis.txt").write_text("mine")
+    open_source(settings, seed=0)
+    with pytest.raises(DataError, match=r"is to be drawn anew, and has other files in it: thesis\.txt"):
+        open_source(settings, seed=1)
+    assert (settings.root / "thesis.txt").read_text() == "mine"
 
 
 def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):
