@@ -225,7 +225,8 @@ def _module(name: str) -> tuple[str, tuple[str, ...]]:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             del body[0]
-    imported = {each for node in ast.walk(tree) for each in _imports(node)}
+    package = name if source.name == "__init__.py" else name.rpartition(".")[0]
+    imported = {each for node in ast.walk(tree) for each in _imports(node, package)}
     beside = [file.read_bytes() for file in sorted(source.parent.glob(f"{source.stem}.*")) if file != source]
     return hashlib.sha256(b"".join([ast.dump(tree).encode(), *beside])).hexdigest(), tuple(sorted(imported))
 
@@ -236,11 +237,14 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _imports(node: ast.AST) -> list[str]:
+def _imports(node: ast.AST, package: str) -> list[str]:
+    """The project's modules that a statement of one of the package's modules imports."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    elif isinstance(node, ast.ImportFrom):
+        above = package.split(".")[: 1 - node.level or None] if node.level else []  # a dot is the package itself
+        module = ".".join(filter(None, [*above, node.module]))
+        names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
     else:
         return []
     return [name for name in names if name.startswith("pipeline.") and _source(name) and not _is_neutral(name)]

@@ -9,6 +9,7 @@ from pipeline.records import (
     MADE_BY,
     UPSTREAM,
     Record,
+    _module,
     code_of,
     identity,
     outdated,
@@ -177,14 +178,10 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "pipeline" / "other.py").write_text("y = 1\n")
 
     def code():
-        from pipeline.records import _module
-
         _module.cache_clear()
         return code_of("draw")
 
     yield tmp_path / "pipeline", code
-    from pipeline.records import _module
-
     _module.cache_clear()
 
 
@@ -196,6 +193,34 @@ def test_code_is_what_a_stage_imports_without_its_comments(project):
     assert code() == before
     (folder / "lines.py").write_text("def line(x):\n    return -x\n")
     assert code() != before
+
+
+@pytest.mark.parametrize("file", ["__init__.py", "round.py", "square.py", "deep/__init__.py", "deep/edges.py"])
+def test_what_a_package_imports_of_itself_is_code_of_it(project, file):
+    folder, code = project
+    (folder / "lines.py").write_text("from pipeline.shapes import circle\n")
+    texts = {
+        "__init__.py": "from . import square\nfrom .round import circle\n",
+        "round.py": "circle = 1\n",
+        "square.py": "from .deep import edges\n",
+        "deep/__init__.py": "",
+        "deep/edges.py": "from .. import square\nfrom ..round import circle\n",
+        "unused.py": "",
+    }
+    (folder / "shapes" / "deep").mkdir(parents=True)
+    for name, text in texts.items():
+        (folder / "shapes" / name).write_text(text)
+    before = code()
+    (folder / "shapes" / "unused.py").write_text("x = 1\n")
+    assert code() == before
+    (folder / "shapes" / file).write_text(f"{texts[file]}x = 1\n")
+    assert code() != before
+
+
+def test_every_stage_depends_on_how_masks_are_read():
+    """The project's one package that imports itself by relative names."""
+    assert "pipeline.rle.formats" in _module("pipeline.rle")[1]
+    assert "pipeline.rle.kernels" in _module("pipeline.rle.algebra")[1]
 
 
 def test_a_template_beside_a_module_is_code_of_it(project):
