@@ -450,6 +450,11 @@ class ModelSettings(Settings):
     """Further arguments of the architecture, such as ``encoder_output_stride``."""
     training: TrainingSettings = TrainingSettings()
 
+    @property
+    def weights_file(self) -> Path | None:
+        """Where the start weights come from, if that is a file."""
+        return None if self.weights in (None, "imagenet", "pypi") else Path(self.weights)
+
     @model_validator(mode="after")
     def _frozen_weights_are_worth_keeping(self) -> ModelSettings:
         if self.frozen and self.weights is None:

@@ -30,17 +30,20 @@ if TYPE_CHECKING:
 MADE_BY = "made_by"
 
 SECTIONS: dict[str, dict[str, Any]] = {
-    "prepare": {"data": True, "image": True, "seed": True},
+    "prepare": {"data": True, "image": {"size", "fit"}, "seed": True},
     "split": {"folds": True, "seed": True},
     "pseudo": {"pseudo": True},
-    "train": {"image": True, "seed": True},  # and the model's own
-    "predict": {"prediction": True},
+    "train": {"image": {"size", "fit", "tile"}, "seed": True},  # and the model's own
+    "predict": {"prediction": True, "image": {"overlap"}},
     "ensemble": {"ensemble": True, "tuning": {"metric", "beta", "both_empty"}},
     "tune": {"tuning": True},
     "submit": {"data": True},
     "report": {"name": True},
 }
 """The settings that each stage depends on by itself; what came before it is among its inputs."""
+
+ONLY_SUBMITTED = {"data": {"submission_format", "submission_columns"}}
+"""Settings of a data set that `prepare` has no use for."""
 
 ONLY_SHOWN = {"training": {"tensorboard"}}
 """A model's settings that show its training and change nothing in it."""
@@ -106,7 +109,8 @@ def recorded(artifact: Path, record: Record, *, place: Path | None = None, **abo
 
 def settings_of(experiment: Experiment, stage: str, model: str | None = None) -> dict[str, Any]:
     """The settings that a stage depends on."""
-    settings = experiment.model_dump(mode="json", include=SECTIONS[stage])
+    left_out = ONLY_SUBMITTED if stage == "prepare" else None
+    settings = experiment.model_dump(mode="json", include=SECTIONS[stage], exclude=left_out)
     if stage == "train":
         settings |= {
             "model": experiment.models[model].model_dump(mode="json", exclude=ONLY_SHOWN),

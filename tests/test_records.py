@@ -7,6 +7,7 @@ from pipeline.artifacts import Artifacts, write_json
 from pipeline.config import load_experiment
 from pipeline.records import (
     MADE_BY,
+    SECTIONS,
     UPSTREAM,
     Record,
     _module,
@@ -85,6 +86,18 @@ def test_changed_settings_concern_the_stages_that_depend_on_them(experiment, art
     metric = changed(experiment, tuning=experiment.tuning.model_copy(update={"metric": "iou"}))
     assert outdated(metric) == {artifacts.tuning: "settings have changed: tuning.metric dice -> iou"}
     assert names(outdated(changed(experiment, seed=1))) == ["folds.csv.json", "images.csv.json", "tuning.json"]
+
+
+def test_what_only_a_submission_or_a_prediction_reads_trains_nothing_anew(experiment, artifacts):
+    for name, value in (("submission_format", "coco"), ("submission_columns", ("id", "runs"))):
+        other = changed(experiment, data=experiment.data.model_copy(update={name: value}))
+        assert outdated(other) == {}
+        assert settings_of(other, "submit") != settings_of(experiment, "submit")
+    other = changed(experiment, image=experiment.image.model_copy(update={"overlap": 0.5}))
+    concerned = {
+        stage for stage in SECTIONS if settings_of(other, stage, "unet") != settings_of(experiment, stage, "unet")
+    }
+    assert concerned == {"predict"}
 
 
 def test_maps_of_other_parts_are_no_part_of_the_experiment(experiment, artifacts):

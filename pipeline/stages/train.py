@@ -66,6 +66,8 @@ def train(
     inputs = [artifacts.images, artifacts.folds]
     if settings.pseudo.experiment is not None:
         inputs.append(artifacts.pseudo(fold))
+    if chosen.weights_file is not None:
+        inputs.append(chosen.weights_file)
     started = time.perf_counter()
     reserve_gpus(chosen.training.devices)
     # Each fold starts from its own random decoder, and the same fold always from the same.

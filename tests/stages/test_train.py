@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 import zarr
 
 from pipeline.artifacts import Artifacts
+from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small
 from pipeline.learning.networks import load_network
 from pipeline.learning.training import SegmentationTraining, mask_dice
+from pipeline.records import outdated, record_of
 
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
@@ -59,9 +62,28 @@ def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experi
     held_out = int((pd.read_csv(artifacts.folds)["fold"] == 0).sum())
     assert zarr.open_array(artifacts.fold("unet", 0).oof).shape == (held_out, 96, 96)
     about = json.loads(artifacts.fold("unet", 0).weights.with_name("weights.safetensors.json").read_text())
-    assert about["made_by"]["settings"]["image"] == {"fit": "stretch", **tiles}
+    assert about["made_by"]["settings"]["image"] == {"fit": "stretch", "size": [96, 96], "tile": [64, 32]}
     message = command_line("prepare", "--experiment", experiment, "--set", "image.tile=[128, 32]")[2]
     assert "tile [128, 32] is larger than size [96, 96]" in message
+
+
+def test_start_weights_of_another_content_are_noticed(tmp_path, write_experiment, command_line):
+    start = tmp_path / "start.pth"
+    recipe = {"epochs": 1, "batch_size": 4}
+    models = {"unet": {"architecture": "FPN", "encoder": "resnet18", "weights": str(start)}}
+    experiment = write_experiment(tmp_path, data=DATA, training=recipe, models=models)
+    encoder = torchvision.models.resnet18()
+    torch.save(encoder.state_dict(), start)
+    for words in (["prepare"], ["split"], ["train", "--model", "unet", "--fold", "0"]):
+        assert command_line(*words, "--experiment", experiment)[0] == 0
+    record = record_of(Artifacts(tmp_path, "tiny").fold("unet", 0).weights)
+    settings = load_experiment(experiment)
+    assert record not in outdated(settings)
+    encoder.conv1.weight.data += 1
+    torch.save(encoder.state_dict(), start)
+    assert outdated(settings)[record].endswith("start.pth is another one than it was made from")
+    start.unlink()
+    assert record not in outdated(settings)
 
 
 @pytest.mark.parametrize("in_training", [True, False])
