@@ -76,10 +76,9 @@ class Record:
         identities = {os.path.relpath(path, folder): identity(path) for path in inputs}
         return cls(stage, model, settings_of(experiment, stage, model), code_of(stage), identities)
 
-    def stored(self, artifact: Path | None = None) -> dict[str, Any]:
-        """The entry ``made_by``; ``artifact`` is what the file that it will be in stands for, if not itself."""
-        what = {} if artifact is None else {"artifact": artifact.name, "content": fingerprint(artifact)}
-        return {**asdict(self), **what}
+    def stored(self, *artifacts: Path) -> dict[str, Any]:
+        """The entry ``made_by``, with what the file that it will be in stands for, if not for itself alone."""
+        return {**asdict(self), "artifacts": {artifact.name: fingerprint(artifact) for artifact in artifacts}}
 
 
 def record_of(artifact: Path) -> Path:
@@ -164,30 +163,36 @@ def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]])
 def _stored_records(experiment: Experiment) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Files with a record, and the record; None for a file that cannot be read.
 
-    Models, views and parts that other settings had are left out: nothing of the experiment reads them.
+    Files of models, folds, views and parts that other settings had are left out: nothing of the experiment reads them.
     """
-    artifacts, models = Artifacts.of(experiment), (None, *experiment.models)
-    folds = [artifacts.fold(member, fold) for member in experiment.members for fold in range(experiment.folds.count)]
-    maps = {record_of(path) for of_fold in folds for path in (of_fold.oof, *of_fold.tests)}
-    for path in [*sorted(artifacts.folder.rglob("*.json")), artifacts.submission_record]:
-        if ".snakemake" in path.parts or not path.is_file():
-            continue
+    artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
+    of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
+    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
+    own = [
+        *(artifacts.images, artifacts.folds),
+        *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
+        *(each.weights for each in of_models),
+        *(maps for each in of_members for maps in (each.oof, *each.tests)),
+        *(artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights),
+        *(artifacts.tuning, artifacts.score, artifacts.results, artifacts.submission_record),
+    ]
+    for path in filter(Path.is_file, map(record_of, own)):
         try:
             made_by = read_json(path).get(MADE_BY)
         except (DataError, AttributeError):
             yield path, None
             continue
-        if made_by and made_by["model"] in models and (made_by["stage"] != "predict" or path in maps):
+        if made_by:
             yield path, made_by
 
 
 def _why_outdated(path: Path, made_by: dict[str, Any], experiment: Experiment, check_code: bool) -> str | None:
-    if "artifact" in made_by:
-        artifact = path.with_name(made_by["artifact"])
+    for name, content in made_by.get("artifacts", {}).items():
+        artifact = path.with_name(name)
         if not artifact.exists():
-            return f"{artifact.name} is missing"
-        if fingerprint(artifact) != made_by["content"]:
-            return f"{artifact.name} is damaged, or another one than was written"
+            return f"{name} is missing"
+        if fingerprint(artifact) != content:
+            return f"{name} is damaged, or another one than was written"
     wanted = settings_of(experiment, made_by["stage"], made_by["model"])
     if changes := _differences(made_by["settings"], wanted):
         return "settings have changed: " + some(changes, most=3)

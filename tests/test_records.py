@@ -110,6 +110,18 @@ def test_maps_of_other_parts_are_no_part_of_the_experiment(experiment, artifacts
     assert record_of(paths.tests[0]) in outdated(experiment)
 
 
+def test_files_that_no_stage_has_written_are_left_alone(experiment, artifacts):
+    for name in ("notes.json", "unet/fold7/weights.safetensors.json", "other/fold0/oof.zarr.json"):
+        path = artifacts.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('["mine"]')
+    assert outdated(experiment) == {}
+    record_of(artifacts.fold("unet", 0).oof).parent.mkdir(parents=True, exist_ok=True)
+    for path in (artifacts.score, record_of(artifacts.fold("unet", 0).oof)):
+        path.write_text('["mine"]')
+    assert names(outdated(experiment)) == ["oof.zarr.json", "score.json"]
+
+
 def test_a_setting_that_is_new_and_not_set_changes_nothing(experiment, artifacts):
     path = record_of(artifacts.images)
     content = json.loads(path.read_text())

@@ -96,14 +96,26 @@ class CachePaths:
         return self.folder / f"{subset}_images.npy"
 
     @property
+    def all(self) -> tuple[Path, ...]:
+        """For each of them, what ``open_small`` opens."""
+        return (self.images("train"), self.masks, self.images("test"))
+
+    @property
     def masks(self) -> Path:
         """uint8 (N, H, W, C) for the training images: the share of each pixel that a class covers, 255 = all."""
         return self.folder / "train_masks.npy"
 
 
 def open_small(path: Path) -> np.ndarray:
-    """A small copy as a read-only memory map."""
-    return np.load(need(path, "prepare"), mmap_mode="r")
+    """A small copy as a read-only memory map.
+
+    Raises:
+        DataError: it is missing or truncated.
+    """
+    try:
+        return np.load(need(path, "prepare"), mmap_mode="r")
+    except (ValueError, EOFError):
+        raise DataError(f"{path} is damaged: run the stage 'prepare' again") from None
 
 
 def small_masks(edges: Sequence[np.ndarray], height: int, width: int, size: tuple[int, int], fit: Fit) -> np.ndarray:

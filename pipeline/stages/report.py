@@ -52,19 +52,18 @@ def report(
     write_text(artifacts.page, render_page(run, scores, results, change))
     with whole_or_absent(artifacts.predictions) as path:
         draw_poster(run, scores, path)
-    write_json(artifacts.results, results)
+    inputs = [artifacts.images, artifacts.ensemble_oof, artifacts.tuning]
+    inputs += [artifacts.score] if artifacts.score.exists() else []
+    made_by = Record.of(run.settings, "report", inputs).stored(artifacts.page, artifacts.predictions)
+    write_json(artifacts.results, {**results, MADE_BY: made_by})
     console.print(results_table(results))
     console.print(f"report: open {artifacts.page} in a browser")
 
 
 def results_of(run: FinishedRun) -> dict[str, Any]:
-    """Content of ``results.json``."""
+    """Content of ``results.json``, but for the record."""
     artifacts, tuning = run.artifacts, run.tuning
-    inputs = [artifacts.images, artifacts.ensemble_oof, artifacts.tuning]
-    test_score = None
-    if artifacts.score.exists():
-        inputs.append(artifacts.score)
-        test_score = read_json(artifacts.score)["score"]
+    test_score = read_json(artifacts.score)["score"] if artifacts.score.exists() else None
     of_classes = zip(run.classes, run.postprocess, strict=True)
     return {
         "experiment": run.settings.name,
@@ -72,7 +71,6 @@ def results_of(run: FinishedRun) -> dict[str, Any]:
         "postprocess": {name or "all images": str(each) for name, each in of_classes},
         "verdict": tuning["sets"]["ensemble"]["verdict"],
         "rows": [_row(name, scores, test_score) for name, scores in tuning["sets"].items()],
-        MADE_BY: Record.of(run.settings, "report", inputs).stored(),
     }
 
 

@@ -31,7 +31,7 @@ import typer
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, networks_are_new, read_json, save_settings, settings_text
+from pipeline.artifacts import Artifacts, fingerprint, networks_are_new, read_json, save_settings, settings_text
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -44,7 +44,7 @@ from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
 from pipeline.next_step import check_of_submission, say_next
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
-from pipeline.records import UPSTREAM, outdated
+from pipeline.records import UPSTREAM, outdated, record_of
 from pipeline.results import results_table
 from pipeline.rle.threads import available_cores
 
@@ -88,6 +88,7 @@ def run(
         for record in _outdated(settings, keep_old, console):
             record.unlink()
         save_settings(settings)
+        _renew_small_copies(settings, console)
         _run_graph([*command, "--directory", artifacts.folder, "--configfile", artifacts.settings], artifacts, console)
     console.print(results_table(read_json(artifacts.results)))
     console.print(f"submission: {artifacts.submission}")
@@ -102,6 +103,34 @@ def _outdated(settings: Experiment, keep_old: bool, console: Console) -> list[Pa
         if reason != UPSTREAM:
             console.print(f"run: {os.path.relpath(record, Artifacts.of(settings).folder)}: {reason}")
     return list(reasons)
+
+
+def _renew_small_copies(settings: Experiment, console: Console) -> None:
+    """Prepare again where small copies have been put away or damaged and something is still to be made from them.
+
+    If the table of images is then what it was, its record stays, with its time: nothing that reads it is made anew.
+    """
+    artifacts, folds = Artifacts.of(settings), range(settings.folds.count)
+    record = record_of(artifacts.images)
+    made = [artifacts.fold(model, fold).weights for model in settings.models for fold in folds]
+    for of_member in (artifacts.fold(member, fold) for member in settings.members for fold in folds):
+        made += [of_member.oof, *of_member.tests]
+    if not record.exists() or all(record_of(each).exists() for each in made):
+        return
+    from pipeline.data.cache import CachePaths, open_small  # with pandas, which other runs do without
+
+    try:
+        for path in CachePaths(artifacts.cache).all:
+            open_small(path)
+    except DataError as error:
+        from pipeline.stages.prepare import prepare
+
+        console.print(f"run: {error}: done now")
+        before, known, times = fingerprint(artifacts.images), record.read_bytes(), record.stat()
+        prepare(artifacts.settings, quiet=True)
+        if fingerprint(artifacts.images) == before:
+            record.write_bytes(known)
+            os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _snakemake(cores: int | None, profile: str | None) -> list[str]:

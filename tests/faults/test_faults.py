@@ -86,6 +86,7 @@ DAMAGES = {
     "a truncated blend": (lambda made: made.ensemble_test, lambda maps: cut(chunk_of(maps))),
     "a truncated JSON": (lambda made: made.tuning, cut),
     "a truncated submission": (lambda made: made.submission, cut),
+    "a truncated picture": (lambda made: made.predictions, cut),
 }
 
 
@@ -117,6 +118,23 @@ def test_a_damaged_artifact_is_named_and_made_again(damaged, one_network, artifa
     path = artifact(damaged.artifacts)
     assert re.search(rf"{path.name}:? is damaged", damaged.printed)
     assert fingerprint(path) == fingerprint(artifact(one_network.artifacts))
+
+
+def test_small_copies_are_made_again_when_they_are_needed_and_nothing_else_is(one_network, tmp_path, python):
+    run = one_network.copy(tmp_path / "run")
+    fold, cache = run.artifacts.fold("unet", 0), run.artifacts.cache
+    trained, maps = fold.weights.stat().st_mtime_ns, fingerprint(fold.oof)
+    cut(cache / "train_images.npy")
+    shutil.rmtree(fold.oof)
+    result = python("-m", "pipeline", "run", "--experiment", run.experiment)
+    assert result.returncode == 0, result.stderr
+    assert "train_images.npy is damaged: run the stage 'prepare' again: done now" in result.stdout
+    assert fold.weights.stat().st_mtime_ns == trained
+    assert fingerprint(fold.oof) == maps
+    shutil.rmtree(cache)
+    result = python("-m", "pipeline", "run", "--experiment", run.experiment)
+    assert result.returncode == 0, result.stderr
+    assert not cache.exists()
 
 
 def test_weights_of_another_experiment_are_noticed(damaged, one_network):
