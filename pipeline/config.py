@@ -385,7 +385,7 @@ class TrainingSettings(Settings):
 
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(16, ge=2)
-    """Images of one step, over all devices of a training."""
+    """Images of one step, over all devices of a training; at least two for each of them."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW, for the decoder."""
     encoder_rate: float = Field(0.5, gt=0, le=10)
@@ -425,6 +425,12 @@ class TrainingSettings(Settings):
     tensorboard: bool = False
     """Write the history for TensorBoard, too: ``tensorboard --logdir kfold/<experiment>/tensorboard``."""
     augmentation: AugmentationSettings = AugmentationSettings()
+
+    @model_validator(mode="after")
+    def _batch_for_each_device(self) -> TrainingSettings:
+        if self.batch_size < 2 * self.devices:
+            raise ValueError(f"{self.devices} devices need a batch_size of at least {2 * self.devices}")
+        return self
 
     @model_validator(mode="after")
     def _soup_of_epochs(self) -> TrainingSettings:

@@ -67,8 +67,15 @@ class Augmentation:
             ]
         )
 
-    def __call__(self, image: np.ndarray, masks: np.ndarray, *, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Change one image (H, W, 3) and its masks (H, W, C), both uint8; the same numbers give the same result."""
-        self.transform.set_random_seed(int(np.random.SeedSequence([self.seed, epoch, row]).generate_state(1)[0]))
+    def __call__(
+        self, image: np.ndarray, masks: np.ndarray, *, epoch: int, row: int, time: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Change one image (H, W, 3) and its masks (H, W, C), both uint8; the same numbers give the same result.
+
+        Args:
+            time: how often this row has been drawn before in the epoch.
+        """
+        numbers = [self.seed, epoch, row, time]
+        self.transform.set_random_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
         changed = self.transform(image=image, mask=masks)
         return changed["image"], changed["mask"]

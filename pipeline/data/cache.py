@@ -106,16 +106,23 @@ class CachePaths:
         return self.folder / "train_masks.npy"
 
 
-def open_small(path: Path) -> np.ndarray:
-    """A small copy as a read-only memory map.
+def open_small(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Small copies as a read-only memory map.
+
+    Args:
+        size: height and width that they must have, if that is known.
 
     Raises:
-        DataError: it is missing or truncated.
+        DataError: the file is missing or truncated, or the copies are of another size.
     """
     try:
-        return np.load(need(path, "prepare"), mmap_mode="r")
+        copies = np.load(need(path, "prepare"), mmap_mode="r")
     except (ValueError, EOFError):
         raise DataError(f"{path} is damaged: run the stage 'prepare' again") from None
+    if size is not None and copies.shape[1:3] != size:
+        found, wanted = (" x ".join(map(str, each)) for each in (copies.shape[1:3], size))
+        raise DataError(f"{path} has copies of {found}, image.size is {wanted}: run the stage 'prepare' again")
+    return copies
 
 
 def small_masks(edges: Sequence[np.ndarray], height: int, width: int, size: tuple[int, int], fit: Fit) -> np.ndarray:

@@ -22,7 +22,7 @@ class TrainingImages(Dataset):
     Args:
         images: uint8 (H, W, 3) each, of the whole training set; a memory map, or several joined.
         masks: uint8 (H, W, C) likewise.
-        rows: which of them to train on.
+        rows: int (N,), which of them to train on; one that is there several times is changed in several ways.
         augmentation: the random changes.
         epoch: number of the epoch.
     """
@@ -36,6 +36,7 @@ class TrainingImages(Dataset):
         epoch: int,
     ) -> None:
         self.images, self.masks, self.rows = images, masks, rows
+        self.times = times_before(rows)
         self.augmentation, self.epoch = augmentation, epoch
 
     def __len__(self) -> int:
@@ -43,10 +44,18 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = int(self.rows[index])
-        image, masks = self.augmentation(
-            np.asarray(self.images[row]), np.asarray(self.masks[row]), epoch=self.epoch, row=row
-        )
+        image, masks = np.asarray(self.images[row]), np.asarray(self.masks[row])
+        image, masks = self.augmentation(image, masks, epoch=self.epoch, row=row, time=int(self.times[index]))
         return as_tensor(image), as_tensor(masks)
+
+
+def times_before(values: np.ndarray) -> np.ndarray:
+    """How often each value stands before itself, int (N,): ``[7, 5, 7, 7]`` -> ``[0, 0, 1, 2]``."""
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    times = np.empty(len(values), np.int64)
+    times[order] = np.arange(len(values)) - np.searchsorted(ranked, ranked)
+    return times
 
 
 class HeldOutImages(Dataset):

@@ -11,6 +11,8 @@ from typing import IO, Literal
 
 import torch
 
+from pipeline.rle.threads import available_cores
+
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -47,7 +49,10 @@ def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
 
 
 def _try_lock(path: Path) -> IO[str] | None:
-    file = path.open("a")
+    try:
+        file = path.open("r")  # of another user, it may be, which can be locked and not be written to
+    except FileNotFoundError:
+        file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,4 +95,4 @@ def choose_workers(wanted: int | str, device: torch.device) -> int:
         return int(wanted)
     if device.type == "cpu":
         return 0
-    return min(8, os.cpu_count() or 1)
+    return min(8, available_cores())

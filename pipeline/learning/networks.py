@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ ARCHITECTURES = {
     if isinstance(item, type) and issubclass(item, smp.base.SegmentationModel)
 }  # fmt: skip
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-LITE_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 LITE_PREFIX = "tu-tf_efficientnet_lite"
 GIVEN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs")
 PREFIXES = ("", "module.", "encoder.", "body.encoder.", "backbone.", "model.")
@@ -43,24 +43,34 @@ class SegmentationNetwork(nn.Module):
     Args:
         architecture, encoder, options: as in the settings.
         classes: how many kinds of foreground there are, which exclude each other.
+        normalisation: mean and standard deviation of the channels of inputs from 0 to 1; where not given, those that
+            the encoder's ImageNet weights were trained with.
 
     Raises:
         DataError: there is no such architecture or encoder, or it refuses the options.
     """
 
-    def __init__(self, architecture: str, encoder: str, options: dict[str, Any], classes: int = 1) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        encoder: str,
+        options: dict[str, Any],
+        classes: int = 1,
+        normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
+        check_names(architecture, encoder, options)
+        mean, std = normalisation or imagenet_normalisation(encoder)
         self.description = {
             "architecture": architecture, "encoder": encoder, "options": options, "classes": classes,
+            "normalisation": (mean, std),
         }  # fmt: skip
-        check_names(architecture, encoder, options)
         try:
             self.body = smp.create_model(
                 architecture.lower(), encoder, encoder_weights=None, classes=classes, **options
             )
         except (TypeError, ValueError, KeyError) as error:
             raise DataError(f"{architecture} with {encoder} and the options {options}: {error}") from None
-        mean, std = LITE_MEAN_STD if encoder.startswith(LITE_PREFIX) else IMAGENET_MEAN_STD
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -71,6 +81,15 @@ class SegmentationNetwork(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         return self.body.encoder
+
+
+def imagenet_normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation that go with an encoder's ImageNet weights, as timm knows them of its own.
+
+    segmentation-models-pytorch keeps those of its other encoders on the hub; nearly all are ImageNet's.
+    """
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    return (known.mean, known.std) if known else IMAGENET_MEAN_STD
 
 
 def log_odds(scores: torch.Tensor) -> torch.Tensor:

@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from segmentation_models_pytorch.base import ClassificationHead
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader, Subset
 from torchmetrics import MeanMetric
 
 from pipeline.artifacts import FoldArtifacts, whole_or_absent, write_text
@@ -88,17 +90,21 @@ class FoldLoaders(L.LightningDataModule):
         empty_share = empty_share_of_epoch(self.settings.empty_share, epoch, self.settings.epochs)
         rows = draw_rows(data.training_rows, data.empty[data.training_rows], empty_share, rng)
         rank, processes = self.trainer.global_rank, self.trainer.world_size
-        # Every process must take as many steps as the others.
-        rows = rows[: len(rows) // processes * processes][rank::processes]
         images = TrainingImages(data.images, data.masks, rows, augmentation, epoch)
+        # Every process must take as many steps as the others.
+        mine = Subset(images, range(rank, len(rows) // processes * processes, processes))
         # Batch normalisation cannot use a rest of one image, so the rest of an epoch is left out.
-        batch_size = max(2, self.settings.batch_size // processes)
-        return self._loader(images, min(batch_size, len(images)), drop_last=True)
+        return self._loader(mine, min(self._batch_size, len(mine)), drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
         rows = self.data.held_out_rows[self.trainer.global_rank :: self.trainer.world_size]
         images = HeldOutImages(self.data.images, self.data.masks, rows)
-        return self._loader(images, 2 * self.settings.batch_size)
+        return self._loader(images, 2 * self._batch_size)
+
+    @property
+    def _batch_size(self) -> int:
+        """Of each process."""
+        return self.settings.batch_size // self.trainer.world_size
 
     def _loader(self, images: Any, batch_size: int, **options: Any) -> DataLoader:
         pinned = best_device().type == "cuda"
@@ -145,16 +151,24 @@ class SegmentationTraining(L.LightningModule):
         settings: the recipe.
         tiling: what the network sees at once of a held-out image.
         origin: what the run depends on; kept in the checkpoint, so that another run does not resume from it.
+        seed: of what the network itself leaves to chance, dropout.
     """
 
     def __init__(
-        self, network: SegmentationNetwork, settings: TrainingSettings, tiling: Tiling, origin: dict[str, Any]
+        self,
+        network: SegmentationNetwork,
+        settings: TrainingSettings,
+        tiling: Tiling,
+        origin: dict[str, Any],
+        seed: int,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.settings = settings
         self.tiling = tiling
         self.origin = origin
+        self.seed = seed
+        self.deepest: torch.Tensor | None = None
         self.val_loss, self.val_dice = MeanMetric("disable"), MeanMetric("disable")  # else it leaves NaN out
         if settings.auxiliary:
             self.presence = ClassificationHead(network.encoder.out_channels[-1], network.description["classes"])
@@ -166,7 +180,13 @@ class SegmentationTraining(L.LightningModule):
     def on_fit_end(self) -> None:
         if self.settings.auxiliary:
             self.hook.remove()
-            del self.deepest
+            self.deepest = None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # A resumed training must draw what an uninterrupted one draws, and each device something else. At every step,
+        # since Lightning's loaders draw, too, and once more after a resumption.
+        numbers = [self.seed, self.global_step, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, masks = self.sized(*batch)
@@ -231,15 +251,26 @@ class SegmentationTraining(L.LightningModule):
     def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         schedulers = torch.optim.lr_scheduler
         if self.settings.schedule == "plateau":
-            schedule = schedulers.ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
+            schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
             return {"scheduler": schedule, "interval": "epoch", "monitor": "train_loss"}
         steps = int(self.trainer.estimated_stepping_batches)
         if self.settings.schedule == "one-cycle":
             rates = [group["lr"] for group in optimizer.param_groups]
-            schedule = schedulers.OneCycleLR(optimizer, rates, steps, pct_start=self.settings.warmup)
+            # PyTorch divides by the lengths of both phases, warmup * steps - 1 and the rest.
+            rise = min(max(self.settings.warmup * steps, 1.5), steps - 0.5) if self.settings.warmup else 0.0
+            schedule = schedulers.OneCycleLR(optimizer, rates, steps, pct_start=rise / steps)
         else:
             schedule = schedulers.LambdaLR(optimizer, warmup_cosine(steps, round(self.settings.warmup * steps)))
         return {"scheduler": schedule, "interval": "step"}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        # Lightning asks for a plateau's step after the checkpoint is written, which would lack it.
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_train_epoch_end(self) -> None:
+        if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics["train_loss"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["origin"] = self.origin
@@ -396,7 +427,8 @@ def train_network(
         precision=LIGHTNING_NAMES[precision],
         gradient_clip_val=settings.gradient_clip,
         callbacks=[log, checkpoints, *average],
-        plugins=[WholeCheckpoints()],
+        # A job of Slurm's is one task, in which Lightning would start no further processes.
+        plugins=[WholeCheckpoints(), LightningEnvironment()],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -411,7 +443,7 @@ def train_network(
     if settings.compile:
         network.compile()  # in place: the names of its tensors stay
     trainer.fit(
-        SegmentationTraining(network, settings, data.tiling, origin),
+        SegmentationTraining(network, settings, data.tiling, origin, seed),
         datamodule=FoldLoaders(data, settings, seed),
         ckpt_path=checkpoint,
     )

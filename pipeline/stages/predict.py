@@ -91,7 +91,7 @@ def predict(
         f"{f' in {len(options.stored_views)} views apart' if views.separate else ''}, to {weights.parent}"
     )
     cache = CachePaths(artifacts.cache)
-    train_images, held_out = open_small(cache.images("train")), all_jobs[0].rows
+    train_images, held_out = open_small(cache.images("train"), settings.image.size), all_jobs[0].rows
     count = sum(len(job.rows) for job in all_jobs)  # so that all parts take the same engine
     engines = make_engines(network, train_images, held_out, count=count, options=options, views=views)
     largest = max(engines, key=lambda engine: engine.difference or 0)
@@ -99,7 +99,7 @@ def predict(
     record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
     started = time.perf_counter()
     for job in jobs:
-        images = open_small(cache.images(job.subset))
+        images = open_small(cache.images(job.subset), settings.image.size)
         batches = predict_batches(engines, images, job.rows, batch_size=options.batch_size, views=views)
         maps = track(batches, -(-len(job.rows) // options.batch_size), f"predict {job.subset}", console)
         urls = [artifacts.url_of(path) for path in job.paths]

@@ -121,7 +121,7 @@ def _renew_small_copies(settings: Experiment, console: Console) -> None:
 
     try:
         for path in CachePaths(artifacts.cache).all:
-            open_small(path)
+            open_small(path, settings.image.size)
     except DataError as error:
         from pipeline.stages.prepare import prepare
 

@@ -44,7 +44,7 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     masks = read_true_masks(artifacts, images["image_id"].tolist(), classes)
     covered = areas(masks).reshape(-1, len(classes)).sum(axis=1)
     share = covered / (images["height"] * images["width"]).to_numpy()
-    small = open_small(CachePaths(artifacts.cache).images("train"))
+    small = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size)
     pairs = duplicate_pairs(images, small, settings.folds)
     folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
     check_folds(folds, images, pairs)

