@@ -15,19 +15,26 @@ import pandas as pd
 
 from pipeline.artifacts import Artifacts, need
 from pipeline.data.classes import mask_ids, rle_column
+from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.geometry import Fit, shrink
 from pipeline.rle import RleTable, from_edges, read_csv
 
 COLUMNS = ("image_id", "subset", "path", "height", "width", "group", "sha256", "phash")
 """Of ``images.csv``, before those of the masks, ``rle_column`` of each class."""
-TEXT_COLUMNS = {"image_id": str, "subset": str, "path": str, "group": str, "sha256": str, "phash": str}
 
 
 def read_images(artifacts: Artifacts, subset: str | None = None) -> pd.DataFrame:
-    """``images.csv`` without its masks, one row an image; of one subset ("train" or "test") or of both."""
+    """``images.csv`` without its masks, one row an image; of one subset ("train" or "test") or of both.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     path = need(artifacts.images, "prepare")
-    frame = pd.read_csv(path, usecols=COLUMNS, dtype=TEXT_COLUMNS, keep_default_na=False)
+    frame = read_table(path, usecols=COLUMNS, dtype=str, keep_default_na=False)
+    if not all(frame[side].str.fullmatch("[0-9]{1,9}").all() for side in ("height", "width")):
+        raise DataError(f"{path}: a height or width is that of no image: run the stage 'prepare' again")
+    frame = frame.astype({"height": int, "width": int})
     return frame if subset is None else frame[frame["subset"] == subset].reset_index(drop=True)
 
 
@@ -65,10 +72,10 @@ def read_folds(artifacts: Artifacts, count: int | None = None) -> pd.DataFrame:
 
     Raises:
         DataError: the folds were made for other images or are not those from 0 to ``count`` - 1, or a column is
-            missing or has something else in it.
+            missing or has something else in it, or it is no table.
     """
     path = need(artifacts.folds, "split")
-    folds = pd.read_csv(path, dtype=dict.fromkeys(FOLD_COLUMNS, str), keep_default_na=False)
+    folds = read_table(path, dtype=dict.fromkeys(FOLD_COLUMNS, str), keep_default_na=False)
     if missing := [name for name in FOLD_COLUMNS if name not in folds]:
         raise DataError(f"{path} has no column {missing[0]!r}: run the stage 'split' again")
     if folds["image_id"].tolist() != read_images(artifacts, "train")["image_id"].tolist():

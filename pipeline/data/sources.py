@@ -26,6 +26,7 @@ from pipeline.data.images import (
     read_class_map,
     read_size,
 )
+from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.rle import RleTable, get_format, read_csv, split_class, to_edges
 
@@ -137,7 +138,7 @@ class KaggleSource:
         if wanted is None:
             return {}
         # Long texts are left out; the ids are wherever the reader of the masks has found them.
-        frame = pd.read_csv(
+        frame = read_table(
             self.csv, dtype=str, keep_default_na=False, usecols=lambda name: name == wanted or "rle" not in name.lower()
         )
         if wanted not in frame:
@@ -232,7 +233,7 @@ class EasyPortraitSource:
             path = path.with_suffix(".zip")
         if not path.exists():
             raise DataError(f"{root / meta}: no such file; it tells which photographs show one person")
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        frame = read_table(path, sep="\t", dtype=str, keep_default_na=False)
         id_columns = [name for name in ("image_name", "attachment_id") if name in frame]
         if "user_id" not in frame or not id_columns:
             raise DataError(f"{path}: needs the tab-separated columns image_name and user_id, it has {list(frame)}")
@@ -358,11 +359,11 @@ def read_sample_submission(path: Path, settings: DataSettings) -> tuple[list[str
     """Column names and ids, in the file's order, of a sample submission: id and RLE, or id, class and RLE.
 
     Raises:
-        DataError: it does not exist, or has other columns.
+        DataError: it does not exist, is no table, or has other columns.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; set data.sample_submission to null if the competition has none")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = read_table(path, dtype=str, keep_default_na=False)
     columns, class_column = list(frame), settings.class_column_of_csvs
     if class_column is None and len(columns) == 2:
         return columns, frame.iloc[:, 0].tolist()

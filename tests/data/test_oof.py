@@ -87,6 +87,25 @@ def test_folds_of_ones_own_are_checked(artifacts, change, problem):
         read_folds(artifacts)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("folds", lambda text: b"", ": is empty; a table with a header is needed"),
+        ("folds", lambda text: text + b"a0,0,0,0,0\n", ": row 14: 5 fields, but the header has 4"),
+        ("folds", lambda text: text + b'"a0,0,0,0\n', ": row 14: a quote is opened and never closed"),
+        ("folds", lambda text: text + b"\xe9,0,0,0\n", ": is no text in UTF-8: it has the byte 0xe9"),
+        ("images", lambda text: text[:20], ": Usecols do not match columns"),
+        ("images", lambda text: text + b"b1,test\n", ": a height or width is that of no image: run the stage"),
+    ],
+)
+def test_tables_that_are_damaged_are_named(artifacts, name, change, problem):
+    path = getattr(artifacts, name)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        read_folds(artifacts)
+    assert str(caught.value).startswith(f"{path}{problem}")
+
+
 def test_a_fold_that_is_missing_names_its_command(artifacts):
     with pytest.raises(DataError, match=r"run the stage 'predict --model fpn --fold 0' first"):
         read_out_of_fold(artifacts, "fpn", 3, [UNNAMED])

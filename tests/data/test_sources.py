@@ -137,6 +137,37 @@ def test_a_sample_submission_with_an_id_twice_is_refused_before_anything_is_made
     assert message_of(settings).endswith("its ids are not those of the test images: b1")
 
 
+MALFORMED = [
+    (b"b0,,\nb1,,\nb2,,\n", "its rows have more fields than the header, such as a comma at the end of each"),
+    (b"b0,\nb1,,\nb2,\n", "row 3: 3 fields, but the header has 2"),
+    (b'b0,\nb1,"\nb2,\n', "row 3: a quote is opened and never closed"),
+    (b"b0,\nb\xe9,\n", "is no text in UTF-8: it has the byte 0xe9; save it in that encoding"),
+]
+
+
+@pytest.mark.parametrize(("rows", "problem"), MALFORMED, ids=["trailing commas", "ragged", "quote", "latin-1"])
+def test_a_malformed_sample_submission_is_named(competition, rows, problem):
+    data = competition()
+    sample = data.root / "sample_submission.csv"
+    sample.write_bytes(b"image_id,rle\n" + rows)
+    assert message_of(KaggleData(source="kaggle", root=data.root)) == f"{sample}: {problem}"
+
+
+def test_an_empty_sample_submission_is_named(competition):
+    data = competition()
+    sample = data.root / "sample_submission.csv"
+    sample.write_bytes(b"")
+    message = message_of(KaggleData(source="kaggle", root=data.root))
+    assert message == f"{sample}: is empty; a table with a header is needed"
+
+
+def test_kaggle_groups_that_are_no_text_are_named(competition):
+    data = competition(train=2)
+    (data.root / "train.csv").write_bytes(b"image_id,rle,person\na0,1 2,Ren\xe9\na1,1 2,x\n")
+    message = message_of(KaggleData(source="kaggle", root=data.root, group_column="person"))
+    assert message.startswith(f"{data.root / 'train.csv'}: is no text in UTF-8: it has the byte 0xe9")
+
+
 def test_a_sample_submission_is_looked_for_in_the_data_set():
     with pytest.raises(DataError, match=r"data\.root is not set"):
         submission_template(KaggleData(source="kaggle"), [])
@@ -265,6 +296,22 @@ def test_easyportrait_without_users_is_refused(tmp_path):
     assert "needs the tab-separated columns image_name and user_id" in message_of(settings)
     meta.unlink()
     assert "it tells which photographs show one person" in message_of(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("meta.csv", b"", "is empty"),
+        ("meta.csv", b"image_name\tuser_id\nx0\tu0\nx1\tu1\tmore\n", "row 3: 3 fields, but the header has 2"),
+        ("meta.csv", b"image_name\tuser_id\nx0\t\xe9\n", "is no text in UTF-8"),
+        ("meta.zip", b"image_name\tuser_id\n", "File is not a zip file"),
+    ],
+)
+def test_easyportrait_a_malformed_meta_is_named(tmp_path, name, content, problem):
+    settings = write_easyportrait(tmp_path)
+    (tmp_path / "meta.csv").unlink()
+    (tmp_path / name).write_bytes(content)
+    assert message_of(settings).startswith(f"{tmp_path / name}: {problem}")
 
 
 def test_easyportrait_test_annotations_may_be_missing(tmp_path):
