@@ -125,7 +125,7 @@ def read_submission(
     """A CSV file, also gzipped, as leniently as can be.
 
     Raises:
-        DataError: it is not text.
+        DataError: it is not text, or its quotes are wrong.
         RleError: no header, or not these columns.
     """
     names = read_column_names(path, columns, class_column)
@@ -136,12 +136,14 @@ def read_submission(
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in next(reader)]
-    found = Submission(path, header, names)
-    sides = size_columns or find_size_columns(header) or ()
-    if not set(sides) <= set(header):
-        sides = ()  # they are the other file's
     try:
+        header = [name.strip() for name in next(reader)]
+        if not set(names) <= set(header):
+            raise DataError(f"{path}: the quotes up to line {reader.line_num} are wrong: the header ends in line 1")
+        found = Submission(path, header, names)
+        sides = size_columns or find_size_columns(header) or ()
+        if not set(sides) <= set(header):
+            sides = ()  # they are the other file's
         for number, fields in enumerate(reader, 2):
             _add_row(found, sides, number, fields)
     except csv.Error as error:

@@ -34,6 +34,7 @@ from pipeline.csv_options import (
     align,
     class_columns,
     column_pair,
+    existing,
     read_masks,
 )
 from pipeline.errors import DataError, some
@@ -182,16 +183,13 @@ def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarr
         ids: the masks' images.
 
     Raises:
-        DataError: there is no such file or column, an id is missing, or all are in one fold.
+        DataError: there is no such file or column, a row is malformed, an id is missing, or all are in one fold.
     """
     if folds is None:
         images, groups = np.unique(ids, return_inverse=True)
         fold = np.random.default_rng(0).permutation(np.arange(len(images)) % PARTS)[groups]
     else:
-        if not folds.is_file():
-            raise DataError(f"{folds}: no such file")
-        with folds.open(newline="", encoding="utf-8-sig") as file:
-            rows = {row.get("image_id"): row for row in csv.DictReader(file)}
+        rows = {row.get("image_id"): row for row in _read_rows(existing(folds))}
         missing = [image_id for image_id in ids if image_id not in rows]
         if missing or not all("fold" in row for row in rows.values()):
             raise DataError(f"{folds}: needs the columns image_id and fold, with a row for {some(missing or ids)}")
@@ -201,6 +199,28 @@ def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarr
     if not ids or fold.max() == 0:
         raise DataError(f"{folds or 'the truth'}: learning weights needs images in two folds or more")
     return fold, groups
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by its columns; a field may be of any length.
+
+    Raises:
+        DataError: it is no text in UTF-8, or a row has other fields than the header.
+    """
+    csv.field_size_limit(2**31 - 1)
+    rows = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                if None in row or None in row.values():  # what csv calls fields in excess, and makes of missing ones
+                    raise DataError(f"{path}: the row in line {reader.line_num} has other fields than the header")
+                rows.append(row)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read as text: {error}") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: the quotes up to line {reader.reader.line_num} are wrong: {error}") from None
+    return rows
 
 
 def check_written(table: RleTable, masks: list[np.ndarray]) -> None:

@@ -288,11 +288,17 @@ def test_rows_without_ids_and_columns_that_are_too_many_are_found(command_line, 
 
 
 @pytest.mark.parametrize(
-    ("row", "problem"), [('"a"x,1 2', "',' expected after '\"'"), ('a,"1 2', "unexpected end of data")]
+    ("lines", "problem"),
+    [
+        ('id,rle\n"a"x,1 2', "',' expected after '\"'"),
+        ('id,rle\na,"1 2', "unexpected end of data"),
+        ('"i"d,rle\na,1 2', "',' expected after '\"'"),
+        ('id,"rle\na,1 2\nc,1 2"', "the header ends in line 1"),
+    ],
 )
-def test_quotes_that_the_reader_would_refuse_are_refused(command_line, tmp_path, row, problem):
+def test_quotes_that_the_reader_would_refuse_are_refused(command_line, tmp_path, lines, problem):
     path = tmp_path / "submission.csv"
-    path.write_text(f"id,rle\n{row}\nb,1 3\n")
+    path.write_text(f"{lines}\nb,1 3\n")
     status, _, err = command_line("lint", path)
     assert status == 1
     assert err.startswith(f"error: {path}: the quotes up to line ")

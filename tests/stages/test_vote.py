@@ -172,6 +172,28 @@ def test_learning_takes_folds_and_checks_ids(command_line, masks, write, known, 
     assert "11 of the 12 ids of truth.csv are missing" in command_line("vote", *files, *learn)[2]
 
 
+def test_folds_may_have_a_column_of_any_length_and_are_refused_where_a_row_is_not_whole(
+    command_line, masks, write, known, tmp_path
+):
+    files = [write(number, each) for number, each in enumerate(masks[:2])]
+    makers, truth, _ = known
+    folds = tmp_path / "folds.csv"
+    learn = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[1]}", "--truth", truth, "--folds", folds)
+    rows = [f"k{number},{number % 3},{'1 1 ' * 50_000}" for number in range(12)]
+    folds.write_text("\n".join(["image_id,fold,rle", *rows]) + "\n")
+    assert "cross-fitted over the folds of folds.csv" in command_line("vote", *files, *learn)[1]
+    for row, problem in (
+        (b"k12", "the row in line 14 has other fields than the header"),
+        (b"k12,0,,", "the row in line 14 has other fields than the header"),
+        (b"k\xe9,0,", "cannot be read as text: 'utf-8' codec can't decode byte 0xe9"),
+        (b'k12,0,"1', "the quotes up to line 14 are wrong: unexpected end of data"),
+    ):
+        folds.write_bytes("\n".join(["image_id,fold,rle", *rows]).encode() + b"\n" + row + b"\n")
+        status, out, err = command_line("vote", *files, *learn)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"error: {folds}: {problem}")
+
+
 def test_images_without_anything_weigh_as_they_are_told_to(command_line, masks, write, known, tmp_path):
     """One maker is right about where nothing is, the other about what there is."""
     files = [write(number, each) for number, each in enumerate(masks[:2])]
