@@ -169,7 +169,7 @@ def _examine(
     return {
         "image_id": sample.image_id,
         "subset": sample.subset,
-        "path": sample.path.relative_to(data.root).as_posix(),
+        "path": Path(os.path.relpath(sample.path, data.root)).as_posix(),
         "height": height,
         "width": width,
         "group": sample.group,

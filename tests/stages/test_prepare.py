@@ -63,6 +63,22 @@ def test_masks_that_are_read_along_the_wrong_direction_are_doubted(
     assert ("masks look written along the other direction" in out) == (written != said)
 
 
+def test_images_may_lie_outside_the_data_set(tmp_path, write_experiment, command_line, competition):
+    data = competition()
+    other = tmp_path / "other disk"
+    other.mkdir()
+    (data.root / "train").rename(other / "train")
+    (tmp_path / "link").symlink_to(data.root)
+    images = {"root": str(tmp_path / "link"), "train_images": str(other / "train"), "test_images": "../download/test"}
+    experiment = write_experiment(tmp_path, data={"source": "kaggle", **images})
+    assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+    settings = load_experiment(experiment)
+    table = read_images(Artifacts.of(settings))
+    assert table["path"].tolist()[0] == "../other disk/train/a0.jpg"
+    assert table["path"].tolist()[-1] == "test/b2.jpg"
+    assert all((settings.data.root / path).is_file() for path in table["path"])
+
+
 def test_the_truth_has_the_test_images_alone(prepared):
     data, settings = prepared
     truth = pd.read_csv(Artifacts.of(settings).truth)
