@@ -289,19 +289,22 @@ def settings_text(experiment: Experiment) -> str:
 
 
 def networks_are_new(experiment: Experiment) -> bool:
-    """Whether the networks' settings are others than those stored beside the artifacts, or none are."""
+    """Whether the networks' settings are others than those stored beside the artifacts, or none can be read there."""
     import yaml
 
     path = Artifacts.of(experiment).settings
-    stored = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return stored.get("models") != experiment.model_dump(mode="json")["models"]
+    try:
+        stored = yaml.safe_load(path.read_bytes()) if path.exists() else None
+    except (yaml.YAMLError, ValueError):  # of a number or a date that Python has not
+        stored = None
+    return not isinstance(stored, dict) or stored.get("models") != experiment.model_dump(mode="json")["models"]
 
 
 def save_settings(experiment: Experiment) -> bool:
     """Store the settings as resolved beside the artifacts that they make; True if they have changed."""
     path = Artifacts.of(experiment).settings
     text = settings_text(experiment)
-    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    changed = not path.exists() or path.read_bytes() != text.encode()
     if changed:
         write_text(path, text)
     return changed

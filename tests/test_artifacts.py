@@ -7,7 +7,19 @@ import sys
 import pytest
 
 from pipeline import PROJECT
-from pipeline.artifacts import copy_folder, fingerprint, need, read_json, versions, whole_or_absent, write_json
+from pipeline.artifacts import (
+    Artifacts,
+    copy_folder,
+    fingerprint,
+    need,
+    networks_are_new,
+    read_json,
+    save_settings,
+    versions,
+    whole_or_absent,
+    write_json,
+)
+from pipeline.config import load_experiment
 from pipeline.errors import DataError
 
 
@@ -160,6 +172,21 @@ def test_broken_json_is_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.json is not JSON .* delete it and run its stage again"):
         read_json(file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- a\n", b"models: [1,\n", b"name: \xe9\n", b"name: 2021-13-45\n"],
+    ids=["empty", "list", "syntax", "latin-1", "date"],
+)  # fmt: skip
+def test_networks_are_new_where_the_settings_cannot_be_read(tmp_path, write_experiment, content):
+    experiment = load_experiment(write_experiment(tmp_path))
+    assert networks_are_new(experiment)
+    save_settings(experiment)
+    assert not networks_are_new(experiment)
+    Artifacts.of(experiment).settings.write_bytes(content)
+    assert networks_are_new(experiment)
+    assert save_settings(experiment)
+    assert not networks_are_new(experiment)
 
 
 def test_need_names_the_stage_that_writes_it(tmp_path):
