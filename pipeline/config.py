@@ -657,7 +657,7 @@ def load_experiment(file: Path, overrides: list[str] | None = None) -> Experimen
         raise DataError(f"{file}: no such experiment file; the project's own are in {PROJECT / 'pipeline/experiments'}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of bytes that are no text, or a date that there is not
         raise DataError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise DataError(f"{file}: an experiment file is a mapping of settings, this is {type(values).__name__}")
@@ -689,9 +689,11 @@ def _with_preset(values: dict[str, Any], preset: Any, file: Path) -> dict[str, A
     presets = values.pop("presets", None) or {}
     if preset is None:
         return values
-    if not isinstance(presets, dict) or preset not in presets:
+    if not isinstance(presets, dict):
+        raise DataError(f"{file}: presets are a mapping of names to settings, this is {type(presets).__name__}")
+    if preset not in list(presets):  # a list may be asked for, which no mapping has for a key
         raise DataError(f"{file}: no preset {preset!r}; the file has {', '.join(map(str, presets)) or 'none'}")
-    return _merge({**values, "name": f"{values['name']}-{preset}"}, presets[preset])
+    return _merge({**values, "name": f"{values['name']}-{preset}"}, presets[preset] or {})
 
 
 def _parse_override(text: str) -> dict[str, Any]:
@@ -701,7 +703,7 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise DataError(f"--set {text}: expected key.sub=value")
     try:
         nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise DataError(f"--set {text}: the value is not YAML") from None
     for part in reversed(key.split(".")):
         nested = {part: nested}
@@ -717,25 +719,39 @@ def _merge(base: Any, change: Any) -> Any:
 
 def _resolve_paths(experiment: Experiment) -> Experiment:
     """Make the folders absolute, so that the saved settings mean the same from everywhere."""
-    workspace = experiment.workspace.expanduser().resolve()
+    workspace = _with_home(experiment.workspace, "workspace").resolve()
     data = experiment.data
     if data.root is None and (data.source == "generated" or data.url):
         name = data.url.partition("://")[2] if data.url else experiment.name
         data = data.model_copy(update={"root": workspace / "data" / name})
     elif data.root is not None:
-        data = data.model_copy(update={"root": data.root.expanduser().resolve()})
-    folder = None if experiment.weights_dir is None else experiment.weights_dir.expanduser().resolve()
-    models = {name: _resolve_weights(model, folder) for name, model in experiment.models.items()}
+        data = data.model_copy(update={"root": _with_home(data.root, "data.root").resolve()})
+    folder = experiment.weights_dir
+    folder = None if folder is None else _with_home(folder, "weights_dir").resolve()
+    models = {name: _resolve_weights(name, model, folder) for name, model in experiment.models.items()}
     return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models, "weights_dir": folder})
 
 
-def _resolve_weights(model: ModelSettings, folder: Path | None) -> ModelSettings:
+def _with_home(path: Path, key: str) -> Path:
+    """The path that a setting has, with the home folder for ``~`` or ``~user``.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        user = path.parts[0]
+        raise DataError(f"setting {key!r} is {str(path)!r}: {user} has no home folder; give the whole path") from None
+
+
+def _resolve_weights(name: str, model: ModelSettings, folder: Path | None) -> ModelSettings:
     if model.weights in (None, "pypi") or (model.weights == "imagenet" and folder is None):
         return model
     if model.weights == "imagenet":
         path = _imagenet_file(model.encoder, folder)
     else:
-        path = (folder or Path()) / Path(model.weights).expanduser()
+        path = (folder or Path()) / _with_home(Path(model.weights), f"models.{name}.weights")
     return model.model_copy(update={"weights": str(path.resolve())})
 
 

@@ -140,8 +140,9 @@ def test_an_override_without_key_and_value_is_refused(tiny, override):
     assert message_of(tiny, override) == f"--set {override}: expected key.sub=value"
 
 
-def test_an_override_that_is_not_yaml_is_refused(tiny):
-    assert message_of(tiny, "image.size=[64") == "--set image.size=[64: the value is not YAML"
+@pytest.mark.parametrize("override", ["image.size=[64", "name=2021-13-45"])
+def test_an_override_that_is_not_yaml_is_refused(tiny, override):
+    assert message_of(tiny, override) == f"--set {override}: the value is not YAML"
 
 
 def test_overrides_are_read_as_yaml_and_the_last_one_holds(tiny):
@@ -186,6 +187,25 @@ def test_a_preset_lies_over_the_file_and_under_the_overrides(tmp_path, write_exp
     assert message_of(file, "preset=fats") == f"{file}: no preset 'fats'; the file has best, fast"
 
 
+@pytest.mark.parametrize(
+    ("presets", "preset", "problem"),
+    [
+        ({"fast": None}, "[a]", "no preset ['a']; the file has fast"),
+        (3, "fast", "presets are a mapping of names to settings, this is int"),
+        (["fast"], "fast", "presets are a mapping of names to settings, this is list"),
+    ],
+)
+def test_presets_that_are_none_are_refused(tmp_path, write_experiment, presets, preset, problem):
+    file = write_experiment(tmp_path, presets=presets)
+    assert message_of(file, f"preset={preset}") == f"{file}: {problem}"
+
+
+def test_a_preset_without_settings_changes_the_name_alone(tmp_path, write_experiment):
+    file = write_experiment(tmp_path, presets={"fast": None})
+    named = load_experiment(file).model_copy(update={"name": "tiny-fast"})
+    assert load_experiment(file, ["preset=fast"]).model_dump(exclude={"data"}) == named.model_dump(exclude={"data"})
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_saved_settings_are_the_same_settings(tmp_path, file):
     experiment = load_experiment(file, [f"workspace={tmp_path}", "data.root=elsewhere"])
@@ -198,6 +218,12 @@ def test_relative_folders_become_absolute(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = load_experiment(tiny, ["workspace=.", "data.root=pictures"])
     assert (experiment.workspace, experiment.data.root) == (tmp_path, tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("key", ["workspace", "data.root", "weights_dir", "models.unet.weights"])
+def test_a_home_folder_that_is_not_there_is_refused(tiny, key):
+    message = message_of(tiny, f"{key}=~nosuchuser/x")
+    assert message == f"setting {key!r} is '~nosuchuser/x': ~nosuchuser has no home folder; give the whole path"
 
 
 def test_settings_are_frozen(tiny):
@@ -218,8 +244,9 @@ def test_a_missing_file_is_named(tmp_path):
         (b"data: [1,\n", "not a YAML file"),
         (b"name: \xff\xfe\n", "not a YAML file"),
         (b"name: \x00\n", "not a YAML file"),
+        (b"name: 2021-13-45\n", "not a YAML file"),
     ],
-    ids=["list", "empty", "syntax", "encoding", "control character"],
+    ids=["list", "empty", "syntax", "encoding", "control character", "date"],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, problem):
     file = tmp_path / "odd.yaml"
