@@ -51,6 +51,8 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     if source.data.class_names != classes:
         raise DataError(f"pseudo.experiment {source.name!r} has other classes: {some(source.data.class_names)}")
     masks = one_row_a_mask(read_images(artifacts, "test"), classes)
+    if masks.empty:
+        raise DataError(f"{artifacts.images}: no test images that could be given masks: set pseudo.experiment to null")
     ids = masks["mask_id"].tolist()
     sizes = list(zip(masks["height"].tolist(), masks["width"].tolist(), strict=True))
     images = len(ids) // len(classes)

@@ -138,6 +138,15 @@ def test_what_it_needs(tmp_path, write_experiment, command_line, options, messag
         assert message in errors
 
 
+def test_without_test_images_there_is_nothing_to_label(tmp_path, experiments, command_line):
+    file, second = experiments
+    path = Artifacts(tmp_path, "second").images
+    images = pd.read_csv(path, dtype=str, keep_default_na=False)
+    images[images["subset"] == "train"].to_csv(path, index=False)
+    message = f"error: {path}: no test images that could be given masks: set pseudo.experiment to null\n"
+    assert command_line("pseudo", "--experiment", file, *second) == (1, "", message)
+
+
 def test_other_folds_are_refused(tmp_path, experiments, command_line):
     file, second = experiments
     path = Artifacts(tmp_path, "second").folds
