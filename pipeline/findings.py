@@ -32,6 +32,7 @@ SMALLER = 1.5  # the same for another size: in images twice as high, each run ac
 REACHED = 0.9  # of an image: where a mask comes so far, the masks are not of a smaller size
 BORDER_EDGES = 20  # edges one pixel off the border that say something about the first pixel's number
 BORDER_RATIO = 5  # ... and how many times as many as on the border
+MOST_DIGITS = 12  # that are read of a number; the largest pixel's has 10
 
 MISSING = ("", "nan", "NaN")  # an empty field, or what pandas makes of one
 EMPTY_ELSEWHERE = {fmt.empty for fmt in FORMATS.values() if fmt.empty} | {"None", "none", "null", "<NA>", "[]"}
@@ -286,7 +287,15 @@ def whole_numbers(text: str) -> list[int] | None:
     tokens = re.sub(r"[\[\](),;]", " ", text).split()
     if not all(re.fullmatch(r"[0-9]+(\.0*)?", token) for token in tokens):
         return None
-    return [int(token.partition(".")[0]) for token in tokens]
+    return [whole_number(token.partition(".")[0]) for token in tokens]
+
+
+def whole_number(digits: str) -> int:
+    """A number by its digits, of which the first few count where they are already more than any image has.
+
+    Python itself refuses to read thousands of digits.
+    """
+    return int(digits.lstrip("0")[:MOST_DIGITS] or "0")
 
 
 # ------------------------------------------------------------------------------------------------------- masks

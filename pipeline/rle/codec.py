@@ -139,9 +139,10 @@ def _integer(position: int, token: str) -> int:
         raise _wrong(position, token, "negative")
     if not (token.isascii() and token.isdigit()):
         raise _wrong(position, token, "not a whole number")
-    if len(token.lstrip("0")) > 10 or int(token) > kernels.NO_LIMIT:
+    digits = token.lstrip("0") or "0"  # Python refuses thousands of digits, leading zeros among them
+    if len(digits) > 10 or int(digits) > kernels.NO_LIMIT:
         raise _wrong(position, token, f"too large, no image has more than {kernels.NO_LIMIT} pixels")
-    return int(token)
+    return int(digits)
 
 
 def _check_start(position: int, token: str, start: int, edges: list[int], base: int):

@@ -243,9 +243,10 @@ def _side(name: str, row: int, text: str) -> int:
     text = text.strip()
     if text.encode() in _MISSING:
         return 0
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= kernels.NO_LIMIT):
-        raise RleError(f"{name} row {row}: a height or width must be a positive whole number, not {text!r}")
-    return int(text)
+    digits = text.lstrip("0")  # Python refuses thousands of digits, leading zeros among them
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= kernels.NO_LIMIT):
+        raise RleError(f"{name} row {row}: a height or width must be a positive whole number, not {text[:40]!r}")
+    return int(digits)
 
 
 def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> None:

@@ -46,6 +46,7 @@ from pipeline.findings import (
     Submission,
     diagnose,
     other_direction,
+    whole_number,
     whole_numbers,
 )
 from pipeline.rle import (
@@ -161,7 +162,7 @@ def _add_row(found: Submission, sides: tuple[str, str] | tuple[()], number: int,
     found.rows.append((number, row_id, field[found.columns[-1]].strip(" ")))
     size = [field[side] for side in sides]
     if size and all(side.isascii() and side.isdigit() for side in size):
-        found.sizes[row_id] = (int(size[0]), int(size[1]))
+        found.sizes[row_id] = (whole_number(size[0]), whole_number(size[1]))
 
 
 def find_sizes(read: Submission, sample: Submission | None, shape: Size | None, images: Path | None) -> SizeOf:

@@ -182,6 +182,8 @@ HEADER = "image_id,rle,height,width\n"
          "train.csv row 2: a height or width must be a positive whole number, not '8.0'"),
         (HEADER + "a,1 3,0,10\n", {},
          "train.csv row 2: a height or width must be a positive whole number, not '0'"),
+        (HEADER + "a,1 3,8," + "1" * 5000 + "\n", {},
+         f"train.csv row 2: a height or width must be a positive whole number, not '{'1' * 40}'"),
         (HEADER + "a,1 3,,10\n", {}, "train.csv row 2 (id a): an image of 0x10 has no pixels"),
         (HEADER + "a,1 3,99999,99999\n", {},
          "train.csv row 2 (id a): an image of 99999x99999 has more than 4294967295 pixels"),

@@ -35,6 +35,7 @@ MALFORMED = [  # in a 10x10 image
     ("kaggle", "1 4294967296", "token 2 '4294967296': too large, no image has more than 4294967295 pixels"),
     ("kaggle", "1 99999999999999999999", "token 2 '99999999999999999999': too large, no image has more than "
      "4294967295 pixels"),
+    ("kaggle", "0" * 5000 + "1 x", "token 2 'x': not a whole number"),
     ("kaggle", "x" * 99, "token 1 '" + "x" * 37 + "...': not a whole number"),
     ("carvana", "99 3", "token 2 '3': run ends at pixel 101, the image 10x10 has 100 pixels"),
     ("siim", "1 0", "token 2 '0': a run's length must be at least 1"),

@@ -194,6 +194,19 @@ def halves(text):
         yield from map(str, (start, half, start, length))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("1" * 5000, "not pairs of whole numbers"), (f"1 {'1' * 5000}", "positions that no image has")],
+)
+def test_numbers_of_thousands_of_digits_are_told_like_others(command_line, tmp_path, text, problem):
+    path = tmp_path / "submission.csv"
+    path.write_text(f"id,rle,height,width\na,{text},8,{'9' * 5000}\nb,{text},8,9\n")
+    status, out, err = command_line("lint", path, "--fix", tmp_path / "fixed.csv")
+    assert (status, err) == (1, f"error: {path} row 2 (id a): cannot be fixed: {problem}\n")
+    assert "error: an image of 8x999999999999 has more than 4294967295 pixels\n  evidence: row 2 (id a)\n" in out
+    assert "error: too large, no image has more than 4294967295 pixels\n  evidence: row 3 (id b): token " in out
+
+
 def test_what_needs_a_decision_is_not_fixed(command_line, files, tmp_path):
     fixed = tmp_path / "fixed.csv"
     for change in ({"i00": "1 2 3"}, {"i00": "-4 2"}):
