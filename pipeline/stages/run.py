@@ -69,6 +69,8 @@ def run(
       python -m pipeline run --experiment pipeline/experiments/demo.yaml
       python -m pipeline run --experiment pipeline/experiments/demo.yaml --set training.epochs=9 --dry-run
     """
+    if profile is not None and cores is not None:
+        raise typer.BadParameter("goes without --profile, which says what each job gets", param_hint="--cores")
     settings = load_experiment(experiment, overrides)
     data_root(settings.data)
     if settings.pseudo.experiment is not None:

@@ -225,6 +225,14 @@ def test_a_misspelt_encoder_is_refused_before_anything_is_read(tmp_path, write_e
     assert not (tmp_path / "kfold").exists()
 
 
+def test_cores_are_not_given_where_a_profile_says_them(tmp_path, write_experiment, command_line):
+    words = ("run", "--experiment", write_experiment(tmp_path), "--profile", "slurm", "--cores", 2)
+    status, out, errors = command_line(*words)
+    assert (status, out) == (2, "")
+    assert "goes without --profile" in " ".join(errors.replace("│", " ").split())
+    assert not (tmp_path / "kfold").exists()
+
+
 def test_two_runs_of_one_experiment_do_not_meet(tmp_path, write_experiment, command_line):
     experiment = write_experiment(tmp_path)
     save_settings(load_experiment(experiment))
