@@ -153,11 +153,17 @@ def read_masks(
 
 
 def image_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Height and width of every image of a folder, by file name and by file name without suffix."""
+    """Height and width of every image of a folder, by file name and by file name without suffix.
+
+    Raises:
+        DataError: there is no such folder, or no image in it, or one cannot be read.
+    """
     # Pillow takes a tenth of a second to import, and most files say their images' sizes themselves.
     from pipeline.data.images import by_stem, list_images, read_size
 
     files = list_images(folder)
+    if not files:
+        raise DataError(f"{folder}: no images in this folder; --images names the one that the ids are of")
     sizes = {name: read_size(path) for name, path in files.items()}
     return sizes | {stem: sizes[path.name] for stem, path in by_stem(files).items()}
 

@@ -110,14 +110,21 @@ class Diagnosis:
     """The sample's id for those that are spelt otherwise."""
 
 
-def diagnose(read: Submission, sample: Submission | None, size_of: SizeOf, fmt: RleFormat) -> Diagnosis:
-    """All findings about a submission."""
+def diagnose(
+    read: Submission, sample: Submission | None, size_of: SizeOf, fmt: RleFormat, images: Path | None = None
+) -> Diagnosis:
+    """All findings about a submission.
+
+    Args:
+        images: the folder whose images ``size_of`` knows, if it knows them by that.
+    """
     spellings = other_spellings(read.ids, sample.ids) if sample else {}
     masks, faults = read_texts(read, lambda row_id: size_of(spellings.get(row_id, row_id)), fmt)
     base, off_border = first_number(masks, faults, fmt)
     other = look_like(faults, len(read.rows), fmt)
     turned, resized = readings(masks, fmt).evidence(fmt)
     findings = [*about_rows(read), *(about_sample(read, sample, spellings) if sample else [])]
+    findings += about_images(read, spellings, size_of, images) if images else []
     findings += about_texts(faults, fmt, base, other)
     findings += about_sameness(masks)
     if off_border:
@@ -200,6 +207,16 @@ def about_sample(read: Submission, sample: Submission, spellings: dict[str, str]
     if not missing and not extra and list(dict.fromkeys(ids)) != sample.ids:
         findings.append(Finding("note", "rows are in another order than the sample's", some(ids), "--fix sorts them"))
     return findings
+
+
+def about_images(read: Submission, spellings: dict[str, str], size_of: SizeOf, folder: Path) -> list[Finding]:
+    """Ids, as the sample spells them, against the images of a folder; rows without one are told elsewhere."""
+    named = [row_id for row_id in dict.fromkeys(read.ids) if all(row_id.rsplit("/", 1))]
+    unknown = [row_id for row_id in named if size_of(spellings.get(row_id, row_id)) is None]
+    if not unknown:
+        return []
+    fix = "name the folder that the ids are of, or an image of it in each row"
+    return [Finding("error", f"{len(unknown)} ids have no image in {folder}", some(unknown), fix)]
 
 
 # ------------------------------------------------------------------------------------------------------- texts

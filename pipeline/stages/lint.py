@@ -91,13 +91,13 @@ def lint(
     read = read_submission(submission, column_pair(columns, "--columns"), class_name, in_columns)
     expected = read_submission(sample, None, class_of_sample[0], in_columns) if sample else None
     sizes = find_sizes(read, expected, shape, images)
-    diagnosis = diagnose(read, expected, sizes, rle_format)
+    diagnosis = diagnose(read, expected, sizes, rle_format, images)
     console = make_console(quiet=as_json)
     show(diagnosis.findings, submission, len(read.rows), console.print)
     errors = any(finding.severity == "error" for finding in diagnosis.findings)
     if fix is not None:
         fixed_columns = write_fixed(fix, read, expected, sizes, rle_format, diagnosis)
-        left = diagnose(read_submission(fix, *fixed_columns, None), expected, sizes, rle_format).findings
+        left = diagnose(read_submission(fix, *fixed_columns, None), expected, sizes, rle_format, images).findings
         console.print(f"fixed: {fix}")
         show(left, fix, len(expected.rows if expected else read.rows), console.print)
         errors = any(finding.severity == "error" for finding in left)
@@ -166,7 +166,13 @@ def _add_row(found: Submission, sides: tuple[str, str] | tuple[()], number: int,
 
 
 def find_sizes(read: Submission, sample: Submission | None, shape: Size | None, images: Path | None) -> SizeOf:
-    """What tells a row's (height, width) by its id, or None for an unknown one."""
+    """What tells a row's (height, width) by its id, or None for an unknown one.
+
+    Raises:
+        DataError: two sources of sizes, or a folder without images.
+    """
+    if shape and images:
+        raise DataError("sizes can come from one place only, not from --shape and --images")
     if shape:
         return lambda _: shape
     if images and len(read.columns) == 3:

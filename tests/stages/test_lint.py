@@ -5,6 +5,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.rle import encode, read_csv
 
@@ -316,6 +317,49 @@ def test_quotes_that_the_reader_would_refuse_are_refused(command_line, tmp_path,
     assert status == 1
     assert err.startswith(f"error: {path}: the quotes up to line ")
     assert problem in err
+
+
+def write_images(folder, masks, suffix=".png"):
+    folder.mkdir()
+    for name, mask in masks.items():
+        Image.fromarray(mask).save(folder / f"{name}{suffix}")
+    return folder
+
+
+@pytest.mark.parametrize("classes", [False, True], ids=["an id a row", "classes"])
+def test_ids_without_an_image_in_the_folder_are_named(command_line, masks, tmp_path, classes):
+    images = write_images(tmp_path / "images", masks)
+    path, fixed = tmp_path / "submission.csv", tmp_path / "fixed.csv"
+    field = ",face" if classes else ""
+    rows = [f"{name}{field},{encode(mask)}" for name, mask in masks.items()]
+    path.write_text("\n".join(["id,class,rle" if classes else "id,rle", *rows]) + "\n")
+    assert command_line("lint", path, "--images", images)[:2] == (0, "submission.csv: 24 rows, 0 errors, 0 warnings\n")
+    (images / "i05.png").rename(images / "x05.png")
+    status, out, err = command_line("lint", path, "--images", images, "--fix", fixed)
+    assert (status, err) == (1, "")
+    lacking = "i05/face" if classes else "i05"
+    assert out.count(f"error: 1 ids have no image in {images}\n  evidence: {lacking}\n") == 2  # also after --fix
+
+
+def test_ids_are_looked_for_among_the_images_as_the_sample_spells_them(command_line, files, masks, tmp_path):
+    planted = files()
+    planted.respell("I{}.png")
+    planted.write(**{"": "1 1"})
+    sample = planted.sample.read_text().replace("\ni", "\nii")
+    planted.sample.write_text(sample)
+    images = write_images(tmp_path / "images", {f"i{name}": mask for name, mask in masks.items()})
+    out = command_line("lint", planted.submission, "--sample", planted.sample, "--images", images)[1]
+    assert "error: 24 ids are spelt otherwise" in out
+    assert "error: rows without an id" in out
+    assert "have no image" not in out
+
+
+def test_a_folder_without_images_or_beside_a_size_for_all_is_refused(command_line, files, tmp_path):
+    words = ("lint", files().submission, "--images", tmp_path)
+    message = f"error: {tmp_path}: no images in this folder; --images names the one that the ids are of\n"
+    assert command_line(*words) == (1, "", message)
+    message = "error: sizes can come from one place only, not from --shape and --images\n"
+    assert command_line(*words, "--shape", 90, 59) == (1, "", message)
 
 
 def test_ten_thousand_rows_take_a_moment(command_line, tmp_path):
