@@ -63,6 +63,8 @@ def check_of_submission(settings: Experiment) -> list[str | Path]:
     """What looks through an experiment's submission before it is uploaded, with all that the data set knows of it."""
     data = settings.data
     words = ["lint", Artifacts.of(settings).submission, "--format", data.submission_format]
+    if data.class_column_of_csvs is not None:
+        words += ["--class-column", data.class_column_of_csvs]
     for option, place in (("--sample", "sample_submission"), ("--images", "test_images")):
         if name := getattr(data, place, None):
             words += [option, data.root / name]

@@ -6,7 +6,7 @@ from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.command import PARENT
 from pipeline.config import load_experiment
-from pipeline.next_step import next_stage
+from pipeline.next_step import check_of_submission, next_stage
 
 NETWORK = {"architecture": "Unet", "encoder": "resnet18", "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
 
@@ -66,6 +66,26 @@ def test_pseudo_labels_come_before_the_training_where_there_are_any(tmp_path, wr
     settings = load_experiment(write_experiment(tmp_path), [f"pseudo.experiment={given}"])
     assert next_stage("split", settings)[0] == follows
     assert next_stage("pseudo", settings) == ["train", "--model", "unet", "--fold", "0"]
+
+
+@pytest.mark.parametrize("column", ["part", "class", None])
+def test_the_submission_is_looked_through_by_its_own_columns(
+    tmp_path, write_experiment, competition, command_line, column
+):
+    """An image has a row for each class: with the classes taken for texts, or ignored, it would be rejected."""
+    data = competition()
+    classes = {} if column is None else {"classes": ["left", "right"], "class_column": column}
+    settings = load_experiment(write_experiment(tmp_path, data={"source": "kaggle", "root": str(data.root), **classes}))
+    fields = ["b0", "b1", "b2"] if column is None else [f"b{n},{c}" for n in range(3) for c in ("left", "right")]
+    header = "image_id,rle" if column is None else f"image_id,{column},rle"
+    data.write("sample_submission.csv", header, *(f"{field}," for field in fields))
+    submission = Artifacts.of(settings).submission
+    submission.parent.mkdir()
+    rows = [f"{field},{row + 1} 2" for row, field in enumerate(fields)]
+    submission.write_text("\n".join([header, *rows]) + "\n")
+    words = check_of_submission(settings)
+    assert ("--class-column" in words) == (column is not None)
+    assert command_line(*words) == (0, f"tiny.csv: {len(rows)} rows, 0 errors, 0 warnings\n", "")
 
 
 def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_path, command_line, monkeypatch):
