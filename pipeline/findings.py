@@ -130,7 +130,10 @@ def diagnose(
     if off_border:
         findings.append(Finding("warning", f"positions look counted from {base}", off_border, "--fix shifts them"))
     if turned:
-        fix = "if they are right, another --format; else --fix turns them, if the sizes are right: height, then width"
+        fix = (
+            "if the masks are right, name another --format; if they are turned, --fix turns them back "
+            "(check that sizes are height, then width)"
+        )
         findings.append(Finding("warning", "masks look written along the other direction", turned, fix))
     if resized:
         fix = "resize the masks to the image's own size before encoding them"
@@ -285,7 +288,10 @@ def _fix_of(fault: Fault, fmt: RleFormat, base: int) -> str:
     if fault.reason == "not a whole number":
         if whole_numbers(fault.text) is not None:
             return "--fix leaves only numbers and spaces"
-        return "write runs, not values of pixels; a probability map needs a threshold first"
+        return (
+            "write runs, not values of pixels; a probability map needs a threshold first; "
+            "or name the RLE column: --columns ID,RLE"
+        )
     shifts = f"--fix counts from {fmt.base}, not from {base}"
     resize = "make masks of the image's own size: (height, width), not (width, height)"
     fixes = {

@@ -28,9 +28,12 @@ from pipeline.data.images import (
 )
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
-from pipeline.rle import RleTable, get_format, read_csv, split_class, to_edges
+from pipeline.rle import RleError, RleTable, get_format, read_csv, split_class, to_edges
 
 Subset = Literal["train", "test"]
+
+NO_NUMBER = "not a whole number"
+"""What is wrong with a text that is no mask but, say, a name."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,14 @@ class KaggleSource:
         sizes = None
         if get_format(settings.format).order == "C":
             sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
-        table = read_csv(
-            csv, settings.format, columns=settings.columns, class_column=settings.class_column_of_csvs, sizes=sizes
-        )
+        try:
+            table = read_csv(
+                csv, settings.format, columns=settings.columns, class_column=settings.class_column_of_csvs, sizes=sizes
+            )
+        except RleError as error:
+            if settings.columns is not None or not str(error).endswith(NO_NUMBER):
+                raise
+            raise DataError(f"{error}; if these are no masks, name the columns: data.columns=[ID, RLE]") from None
         if settings.classes is not None:
             found = {split_class(id)[1] for id in table.ids}
             unknown = [name for name in settings.classes if name not in found]

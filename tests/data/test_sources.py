@@ -8,7 +8,7 @@ from pipeline.config import EasyPortraitData, FolderData, GeneratedData, KaggleD
 from pipeline.data.images import is_plain_id, read_image
 from pipeline.data.sources import open_source, submission_template
 from pipeline.errors import DataError
-from pipeline.rle import encode, from_edges
+from pipeline.rle import RleError, encode, from_edges
 
 SHAPE = (20, 14)
 
@@ -81,6 +81,19 @@ def test_kaggle_a_missing_group_column_is_named(competition):
     data = competition()
     message = message_of(KaggleData(source="kaggle", root=data.root, group_column="user"))
     assert "train.csv: no column 'user' (data.group_column)" in message
+
+
+def test_kaggle_texts_that_are_no_masks_point_at_the_setting_of_the_columns(competition):
+    data = competition(train=2)
+    data.write("train.csv", "photo,sitter,runs", "a0,sitter 0,1 2", "a1,sitter 1,")
+    problem = f"{data.root / 'train.csv'} row 2 (id a0): token 1 'sitter': not a whole number"
+    settings = KaggleData(source="kaggle", root=data.root)
+    advice = "if these are no masks, name the columns: data.columns=[ID, RLE]"
+    assert message_of(settings) == f"{problem}; {advice}"
+    with pytest.raises(RleError) as caught:
+        open_source(settings.model_copy(update={"columns": ("photo", "sitter")}), seed=0)
+    assert str(caught.value) == problem
+    open_source(settings.model_copy(update={"columns": ("photo", "runs")}), seed=0)
 
 
 def test_kaggle_truth_of_the_test_images(competition):

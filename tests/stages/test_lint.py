@@ -128,6 +128,24 @@ def test_all_kinds_of_errors_are_told_at_once_with_their_rows(command_line, file
     assert out.endswith("submission.csv: 24 rows, 3 errors, 0 warnings\n")
 
 
+def test_turned_masks_are_another_format_or_are_turned_back(lint, files):
+    fix = (
+        "if the masks are right, name another --format; if they are turned, --fix turns them back "
+        "(check that sizes are height, then width)"
+    )
+    assert [finding["fix"] for finding in lint(files("carvana"))[1]] == [fix]
+
+
+def test_a_column_of_names_that_is_taken_for_masks_points_at_the_option(command_line, tmp_path):
+    path = tmp_path / "masks.csv"
+    path.write_text("photo,sitter,runs\n000,sitter 0,1 2\n001,sitter 0,\n")
+    status, out, _ = command_line("lint", path)
+    assert status == 1
+    assert "evidence: row 2 (id 000): token 1 'sitter', and 1 more rows\n  fix: write runs, " in out
+    assert "; or name the RLE column: --columns ID,RLE\n" in out
+    assert command_line("lint", path, "--columns", "photo,runs")[0] == 0
+
+
 def test_repeated_ids_and_ragged_rows(lint, files):
     planted = files()
     with planted.submission.open("a") as file:
