@@ -31,10 +31,11 @@ setup() {
     if [[ -x "$venv/bin/python" ]] && cmp -s "$project/requirements.txt" "$stamp"; then
         return
     fi
-    if [[ ! -x "$venv/bin/python" ]]; then
+    # A set-up that was cut off may have left a Python without pip.
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         python="$(find_python)"
         say "creating $venv with $("$python" --version)"
-        "$python" -m venv "$venv" || { say "cannot create $venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+        "$python" -m venv --clear "$venv" || { say "cannot create $venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
     fi
     say "installing requirements.txt (a few minutes the first time)"
     rm -f "$stamp"

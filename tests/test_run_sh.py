@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_an_old_python_is_refused_with_what_to_do(tmp_path):
     assert result.returncode == 1
     assert "needs Python 3.11 or newer; found Python 3.9.2" in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_a_set_up_that_was_cut_off_is_begun_anew(tmp_path):
+    """With a Python that has no pip yet, as where a system's package for it was lacking."""
+    script = tmp_path / "run.sh"
+    script.write_text((PROJECT / "run.sh").read_text())
+    (tmp_path / "requirements.txt").touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    result = subprocess.run(
+        ["bash", str(script), "setup"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / ".venv" / "requirements.installed").exists()
+    subprocess.run([tmp_path / ".venv" / "bin" / "python", "-m", "pip", "--version"], check=True, capture_output=True)
 
 
 @pytest.mark.skipif(not (PROJECT / ".venv/requirements.installed").exists(), reason="not set up by run.sh")

@@ -6,6 +6,7 @@ any other use cannot disagree about it.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib.util
 import inspect
@@ -133,18 +134,46 @@ def check_names(architecture: str, encoder: str, options: dict[str, Any]) -> Non
             raise DataError(f"unknown option {option!r} of {architecture}; the nearest is {nearest!r}")
 
 
-def build_network(settings: ModelSettings, seed: int, classes: int = 1) -> SegmentationNetwork:
-    """A network for so many classes with its start weights; ``seed`` draws those that are random.
+def build_network(
+    settings: ModelSettings, seed: int, classes: int = 1, size: tuple[int, int] | None = None
+) -> SegmentationNetwork:
+    """A network with its start weights.
+
+    Args:
+        seed: draws the weights that are random.
+        classes: of the foreground.
+        size: height and width of its input, with which it is tried where given.
 
     Raises:
-        DataError: a name is unknown, or the weights are missing, unreachable or do not fit.
+        DataError: a name is unknown, the network is not for inputs of that size, or the weights are missing,
+            unreachable or do not fit.
     """
     torch.manual_seed(seed)
     network = SegmentationNetwork(settings.architecture, settings.encoder, settings.options, classes)
+    if size is not None:
+        try_size(network, size)
     if settings.weights is not None:
         load_encoder(network.encoder, encoder_weights(settings.encoder, settings.weights), settings.weights)
     freeze(network.encoder, settings.frozen)
     return network
+
+
+def try_size(network: SegmentationNetwork, size: tuple[int, int]) -> None:
+    """Refuse a network that cannot take inputs of that height and width, or has outputs of others.
+
+    Raises:
+        DataError: naming the network and the size.
+    """
+    of_what = "{architecture} with {encoder} and the options {options}".format(**network.description)
+    wanted = " x ".join(map(str, size))
+    try:
+        with torch.inference_mode():
+            outputs = copy.deepcopy(network).eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise DataError(f"{of_what} cannot take inputs of {wanted}: {_reason(error)}") from None
+    if tuple(outputs.shape[-2:]) != size:
+        found = " x ".join(map(str, outputs.shape[-2:]))
+        raise DataError(f"{of_what} makes outputs of {found} from inputs of {wanted}; they must be of one size")
 
 
 def freeze(encoder: nn.Module, names: tuple[str, ...]) -> None:

@@ -254,7 +254,7 @@ def _check_networks(settings: Experiment) -> None:
     from pipeline.learning.networks import build_network  # torch takes seconds to import: for new networks only
 
     for model in settings.models.values():
-        build_network(model, seed=0)
+        build_network(model, 0, len(settings.data.class_names), settings.image.tiling.size)
 
 
 @contextmanager

@@ -58,6 +58,30 @@ def test_unknown_options_are_refused():
         SegmentationNetwork("Unet", "resnet18", {"decoder_chanels": [8]})
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "problem"),
+    [
+        ({"architecture": "PAN", "encoder": "resnet18"}, (96, 96), "cannot take inputs of 96 x 96: "),
+        (
+            {"architecture": "FPN", "encoder": "resnet18", "options": {"upsampling": 2}},
+            (64, 96),
+            "makes outputs of 32 x 48 from inputs of 64 x 96",
+        ),
+    ],
+)
+def test_a_network_that_is_not_for_the_size_of_the_images_is_refused(model, size, problem):
+    with pytest.raises(DataError, match=f"{model['architecture']} with resnet18 .* {problem}"):
+        build_network(ModelSettings(**model), seed=0, size=size)
+
+
+def test_trying_a_size_changes_nothing():
+    settings = ModelSettings(architecture="Unet", encoder="resnet18")
+    networks = [build_network(settings, 0, size=size) for size in (None, (64, 96))]
+    states = [network.state_dict() for network in networks]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert networks[1].training
+
+
 def test_the_seed_decides_random_weights():
     settings = ModelSettings(architecture="Unet", encoder="resnet18")
     first, again, other = (build_network(settings, seed).state_dict() for seed in (1, 1, 2))
