@@ -417,7 +417,7 @@ class TrainingSettings(Settings):
     """``auto``: bf16 where the processor multiplies it natively, else fp16 on GPUs and fp32 on CPUs. On a CPU, fp16
     trains in bf16."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Processes that load data; ``auto``: none beside a CPU training, else one for each core up to 8."""
+    """Processes that load data, for predictions, too; ``auto``: none on a CPU, else one for each core up to 8."""
     devices: int = Field(1, ge=1)
     """GPUs (or CPU processes) that share one training by DDP."""
     compile: bool = False

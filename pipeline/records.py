@@ -45,8 +45,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
 ONLY_SUBMITTED = {"data": {"submission_format", "submission_columns"}}
 """Settings of a data set that `prepare` has no use for."""
 
-ONLY_SHOWN = {"training": {"tensorboard"}}
-"""A model's settings that show its training and change nothing in it."""
+WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}}
+"""A model's settings that change nothing in its weights."""
 
 NEUTRAL = (
     *("artifacts", "command", "config", "errors", "members", "next_step", "object_store", "records", "results"),
@@ -112,7 +112,7 @@ def settings_of(experiment: Experiment, stage: str, model: str | None = None) ->
     settings = experiment.model_dump(mode="json", include=SECTIONS[stage], exclude=left_out)
     if stage == "train":
         settings |= {
-            "model": experiment.models[model].model_dump(mode="json", exclude=ONLY_SHOWN),
+            "model": experiment.models[model].model_dump(mode="json", exclude=WITHOUT_EFFECT),
             "classes": list(experiment.data.class_names),
         }
     return settings

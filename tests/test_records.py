@@ -187,10 +187,11 @@ def test_a_models_own_recipe_concerns_its_training_alone(experiment):
     assert set(settings_of(experiment, "tune")) == {"tuning"}
 
 
-def test_showing_a_training_outdates_no_weights(tmp_path, write_experiment, experiment):
-    shown = load_experiment(write_experiment(tmp_path), ["training.tensorboard=true"])
-    assert shown.models["unet"].training.tensorboard
-    assert settings_of(shown, "train", "unet") == settings_of(experiment, "train", "unet")
+@pytest.mark.parametrize("setting", ["tensorboard=true", "workers=3"])
+def test_what_has_no_effect_on_weights_outdates_none(tmp_path, write_experiment, experiment, setting):
+    other = load_experiment(write_experiment(tmp_path), [f"training.{setting}"])
+    assert other.models != experiment.models
+    assert settings_of(other, "train", "unet") == settings_of(experiment, "train", "unet")
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def in_tiles(compute: Compute, images: torch.Tensor, tiling: Tiling) -> torch.Te
 
 
 def predict_batches(
-    engines: list[Engine], images: np.ndarray, rows: np.ndarray, *, batch_size: int, views: Views
+    engines: list[Engine], images: np.ndarray, rows: np.ndarray, *, batch_size: int, workers: int | str, views: Views
 ) -> Iterator[np.ndarray]:
     """Probabilities of the chosen images, batch by batch, in the order of ``rows``.
 
@@ -124,14 +124,16 @@ def predict_batches(
         images: uint8 (M, H, W, 3), a memory map.
         rows: int (N,), rows of ``images``.
         batch_size: images in memory at a time.
+        workers: as ``training.workers``.
         views: of each image.
 
     Yields:
         uint8 (V, B * C, H, W), 255 = 1.0; an image's masks are next to each other, and V is 1 for the mean of views.
     """
     device = best_device()
-    workers = choose_workers("auto", device)
-    loader = DataLoader(HeldOutImages(images, None, rows), batch_size, num_workers=workers, worker_init_fn=quiet_worker)
+    data = HeldOutImages(images, None, rows)
+    count = choose_workers(workers, device)
+    loader = DataLoader(data, batch_size, num_workers=count, worker_init_fn=quiet_worker)
     for batch in loader:
         yield predict_bytes(engines, batch.to(device, non_blocking=True), views)
 

@@ -74,7 +74,7 @@ def predict(
     """
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
-    check_model(settings, model)
+    chosen = check_model(settings, model)
     check_fold(settings, fold)
     parts = chosen_parts(part, settings.prediction.parts)
     all_jobs = jobs_of(settings, model, fold)
@@ -100,7 +100,9 @@ def predict(
     started = time.perf_counter()
     for job in jobs:
         images = open_small(cache.images(job.subset), settings.image.size)
-        batches = predict_batches(engines, images, job.rows, batch_size=options.batch_size, views=views)
+        batches = predict_batches(
+            engines, images, job.rows, batch_size=options.batch_size, workers=chosen.training.workers, views=views
+        )
         maps = track(batches, -(-len(job.rows) // options.batch_size), f"predict {job.subset}", console)
         urls = [artifacts.url_of(path) for path in job.paths]
         write_several(job.paths, job.ids, images.shape[1:3], maps, record, urls, engine=name, difference=difference)

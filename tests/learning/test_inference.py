@@ -27,7 +27,8 @@ def predict_apart(
     engines = make_engines(
         network, images, rows, count=len(rows), options=PredictionSettings(engine="torch"), views=views
     )
-    return np.concatenate(list(predict_batches(engines, images, rows, batch_size=batch_size, views=views)), axis=1)
+    batches = predict_batches(engines, images, rows, batch_size=batch_size, workers=0, views=views)
+    return np.concatenate(list(batches), axis=1)
 
 
 def predict(*args, **options):
