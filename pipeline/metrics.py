@@ -332,8 +332,11 @@ class Objective:
         return self.metric.of_sums(sums, self.both_empty)
 
     def slopes(self, counts: Counts) -> list[np.ndarray]:
+        """``slopes_at`` the sums of the counts."""
+        return self.slopes_at([part.sum(axis=0, dtype=np.float64) for part in self.parts(counts)])
+
+    def slopes_at(self, sums: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The score's derivative by the sum of each part, by central differences: shaped as the score."""
-        sums = [part.sum(axis=0, dtype=np.float64) for part in self.parts(counts)]
         slopes = []
         for number, value in enumerate(sums):
             step = _STEP * np.maximum(np.abs(value), 1.0)

@@ -94,7 +94,8 @@ class Blend:
         for table, weight, of_model in zip(self.scale.weighted(self.weights), self.weights, maps, strict=True):
             for each in of_model if weight else ():
                 total = total + (table / np.float32(len(of_model)))[each]
-        return self.scale.back[total.astype(np.int32)]
+        # The more numbers are added, the more their rounding may carry them past the end.
+        return self.scale.back[np.minimum(total, FINEST).astype(np.int32)]
 
 
 def normalised(weights: Sequence[float] | np.ndarray) -> np.ndarray:

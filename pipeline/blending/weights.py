@@ -39,7 +39,7 @@ class Sample:
     pixels: np.ndarray
     """int32 (T,), how many pixels of the image have it."""
     covered: np.ndarray
-    """int32 (T,), how much of them the true mask covers, in 255ths of a pixel."""
+    """int64 (T,), how much of them the true mask covers, in 255ths of a pixel."""
     offsets: np.ndarray
     """int64 (N + 1,), where each image begins."""
 
@@ -60,9 +60,10 @@ class Sample:
         total = self.pixels.sum()
         means = self.histograms() @ np.arange(256) / total
         covariances = self._products(self.combinations) / total - np.outer(means, means)
-        deviations = np.sqrt(covariances.diagonal())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return covariances / np.outer(deviations, deviations)
+        # Of a constant one what is left of the difference is rounding.
+        varies = (self.histograms() > 0).sum(axis=1) > 1
+        deviations = np.sqrt(np.where(varies, covariances.diagonal(), np.nan))
+        return covariances / np.outer(deviations, deviations)
 
     def disagreements(self) -> np.ndarray:
         """Of the pixels in either of two models' masks at one half the share that is not in both, (M, M)."""
@@ -104,7 +105,7 @@ def _distinct(maps, covered):
     occupant = np.full(slots, -1, np.int32)
     first = np.empty(maps.shape[0], np.int64)
     pixels = np.zeros(maps.shape[0], np.int32)
-    sums = np.zeros(maps.shape[0], np.int32)
+    sums = np.zeros(maps.shape[0], np.int64)
     found = 0
     for pixel in range(maps.shape[0]):
         slot = _hash(maps, pixel) & (slots - 1)
@@ -164,7 +165,7 @@ def _count(combinations, pixels, covered, offsets, images, tables, back):
             place = np.float32(0.5)
             for model in range(combinations.shape[1]):
                 place += tables[combinations[i, model], model]
-            byte = back[np.int64(place)]
+            byte = back[min(np.int64(place), back.size - 1)]  # rounding may carry a sum of many past the end
             out[row, 0, byte] += covered[i]
             out[row, 1, byte] += pixels[i]
         for byte in range(254, -1, -1):

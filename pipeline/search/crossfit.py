@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.geometry import Fit
-from pipeline.metrics import Comparison, Counts, Objective
+from pipeline.metrics import FEWEST_DRAWN, Comparison, Counts, Objective
 from pipeline.postprocess import UNTUNED, Held, Postprocess
 from pipeline.search.components import Rule, rule_counts
 from pipeline.search.grid import FAMILIES, THRESHOLD, Cell, Folds, Grid, counts_at
@@ -279,7 +279,9 @@ def _assembled(rows: Rows, of_folds: Mapping[int, Counts]) -> Counts:
 
 
 def _is_better(rows: Rows, objective: Objective, counts: Counts, other: Counts, excluded: Folds) -> bool:
-    """Whether counts beat others beyond noise, the excluded folds left aside."""
+    """Whether counts beat others beyond noise, the excluded folds left aside; of few groups that cannot be told."""
     seen = rows.without(excluded)
+    if len(np.unique(rows.group[seen])) < FEWEST_DRAWN:
+        return False
     difference, error = paired_difference(objective, counts.take(seen), other.take(seen), rows.group[seen])
     return bool(difference > Z95 * error)

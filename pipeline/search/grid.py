@@ -121,13 +121,16 @@ class Grid:
         np.sum(sums[:-1], axis=0, out=sums[-1])
         return sums
 
-    def scores(self, sums: np.ndarray, excluded: Folds) -> np.ndarray:
-        """Scores of the pairs (top, bottom) without some folds: float64 (256, 256), -inf where there are none."""
+    def without(self, sums: np.ndarray, excluded: Folds) -> list[np.ndarray]:
+        """Sums of all parts without some folds: float64 (256 tops, 256 bottoms), or () of those that don't vary."""
         whole = list(self.empty[-1] - sum(self.empty[number] for number in excluded))
         for place, part in enumerate(self.varying):
             whole[part] = sums[-1, place] - sum(sums[number, place] for number in excluded)
-        scores = self.objective.of_sums([part / scale for part, scale in zip(whole, self.scales, strict=True)])
-        scores = np.broadcast_to(scores, (LEVELS, LEVELS))
+        return [part / scale for part, scale in zip(whole, self.scales, strict=True)]
+
+    def scores(self, sums: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores of the pairs (top, bottom) by the sums of all parts: float64 (256, 256), -inf where there are none."""
+        scores = np.broadcast_to(self.objective.of_sums(sums), (LEVELS, LEVELS))
         return np.where(np.isnan(scores), -np.inf, scores)
 
     def best(self, choices: Iterable[Folds]) -> dict[Folds, list[Cell]]:
@@ -140,7 +143,7 @@ class Grid:
 
         def of_area(area: int) -> list[list[Cell]]:
             sums = self.sums(area)
-            return [self._best_of_area(area, self.scores(sums, excluded)) for excluded in choices]
+            return [self._best_of_area(area, self.scores(self.without(sums, excluded))) for excluded in choices]
 
         by_area = self.each_area(of_area)
         found = {}

@@ -5,13 +5,15 @@ the same images, whose common ups and downs cancel, so this is far narrower than
 what another sample of such images could turn round. The plateau is the connected part of those settings around the
 best; its middle is the farthest from where a choice starts to cost, while the best itself is the luckiest of many.
 
-A difference's error needs the sum of squares, over groups of images, of what each group contributes to it. As with
-the scores themselves, a group's contribution changes only at the top thresholds that its images pass, so the squares
-of all 65,536 pairs (top, bottom) of a minimum area cost one row of additions an image.
+A difference's error needs the sum of squares, over groups of images, of what each group contributes to it: to first
+order its sums of the score's parts, times the slopes of each of the two settings by those sums (``noise``). A group's
+sums change only at the top thresholds that its images pass, so the products of all 65,536 pairs (top, bottom) of a
+minimum area cost one row of additions an image and product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -25,35 +27,57 @@ from pipeline.search.noise import Z95, standard_error
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def add_squares(
-    gains: np.ndarray, start: np.ndarray, group: np.ndarray, order: np.ndarray, reach: np.ndarray, squares: np.ndarray
+def add_products(
+    gains: np.ndarray,
+    start: np.ndarray,
+    pairs: np.ndarray,
+    group: np.ndarray,
+    order: np.ndarray,
+    reach: np.ndarray,
+    products: np.ndarray,
 ) -> None:
-    """Sums over groups of the squared contribution at every pair (top, bottom).
+    """Sums over groups of the products of two of a group's sums, at every pair (top, bottom).
 
     Args:
-        gains: float64 (N, 256), each image's contribution at a bottom threshold less that of an empty mask.
-        start: float64 (G,), each group's contribution where all of its masks are empty.
+        gains: float64 (N, V, 256), what each image adds to a sum that varies at a bottom threshold, less what its empty
+            mask adds.
+        start: float64 (G, K), each group's sums where all of its masks are empty; the V that vary come first.
+        pairs: int64 (P, 2), whose products; the first of each varies.
         group: int64 (N,).
         order: int64 (N,), images by group, and in a group by falling reach.
         reach: int64 (N,), the number of top thresholds, from 0 on, that the image passes.
-        squares: float64 (256 tops, 256 bottoms), zeros; the result.
+        products: float64 (P, 256 tops, 256 bottoms), zeros; the result.
     """
-    squares[-1, :] = (start**2).sum()
-    now = np.zeros(squares.shape[1])
+    tops, bottoms = products.shape[1:]
+    for pair in range(len(pairs)):
+        products[pair, -1, :] = (start[:, pairs[pair, 0]] * start[:, pairs[pair, 1]]).sum()
+    now = np.zeros((start.shape[1], bottoms))
     before = -1
     for image in order:
         if group[image] != before:
             before = group[image]
-            now[:] = start[before]
-        if reach[image] > 0:
-            row = squares[reach[image] - 1]
-            for bottom in range(row.size):
-                after = now[bottom] + gains[image, bottom]
-                row[bottom] += after * after - now[bottom] * now[bottom]
-                now[bottom] = after
-    for top in range(squares.shape[0] - 2, -1, -1):
-        for bottom in range(squares.shape[1]):
-            squares[top, bottom] += squares[top + 1, bottom]
+            for part in range(start.shape[1]):
+                now[part, :] = start[before, part]
+        if reach[image] == 0:
+            continue
+        for pair in range(len(pairs)):
+            one, other = pairs[pair]
+            row = products[pair, reach[image] - 1]
+            if other < gains.shape[1]:
+                for bottom in range(bottoms):
+                    after = now[one, bottom] + gains[image, one, bottom]
+                    row[bottom] += after * (now[other, bottom] + gains[image, other, bottom])
+                    row[bottom] -= now[one, bottom] * now[other, bottom]
+            else:
+                for bottom in range(bottoms):
+                    row[bottom] += gains[image, one, bottom] * now[other, bottom]
+        for part in range(gains.shape[1]):
+            for bottom in range(bottoms):
+                now[part, bottom] += gains[image, part, bottom]
+    for pair in range(len(pairs)):
+        for top in range(tops - 2, -1, -1):
+            for bottom in range(bottoms):
+                products[pair, top, bottom] += products[pair, top + 1, bottom]
 
 
 @dataclass(frozen=True)
@@ -71,27 +95,53 @@ class Plateau:
 
 
 class _Contributions:
-    """What each image contributes to the score around one best cell, to first order in the sums."""
+    """What groups of images contribute to the difference between any cell and a best one, to first order."""
 
     def __init__(self, grid: Grid, counts: Counts, groups: np.ndarray, excluded: Folds, best: Cell) -> None:
         self.best, self.excluded, self.grid = best, excluded, grid
         self.rows = np.flatnonzero(~np.isin(grid.fold, list(excluded)))
         kept = counts.take(self.rows)
-        at_best = counts_at(kept, grid.postprocess(best))
-        slopes = grid.objective.slopes(at_best)
-        nothing = np.zeros_like(at_best.true)
-        empty = grid.objective.linear(Counts(nothing, nothing, at_best.true), slopes)
         self.group = np.unique(groups[self.rows], return_inverse=True)[1]
-        self.start = np.bincount(self.group, empty - grid.objective.linear(at_best, slopes))
-        self.gains = grid.objective.linear(kept, slopes) - empty[:, None]
+        at_best = counts_at(kept, grid.postprocess(best))
+        of_best = grid.objective.linear(at_best, grid.objective.slopes(at_best))
+        nothing = np.zeros_like(at_best.true)
+        empty = grid.objective.parts(Counts(nothing, nothing, at_best.true))
+        # The sums of the parts, those that vary first, and last what the best cell's masks contribute.
+        fixed = [part for part in range(len(empty)) if part not in grid.varying]
+        self.parts = [*grid.varying, *fixed]
+        by_group = [np.bincount(self.group, each) for each in (*(empty[part] for part in self.parts), of_best)]
+        self.start = np.stack(by_group, axis=1)  # (G, parts + 1)
+        parts = grid.objective.parts(kept)
+        gains = [parts[part] - np.asarray(empty[part], np.float64)[:, None] for part in grid.varying]
+        self.gains = np.stack(gains, axis=1) if gains else np.zeros((len(self.rows), 0, LEVELS))
 
     def as_good(self, area: int) -> np.ndarray:
         """Whether each pair (top, bottom) of a minimum area is as good as the best, bool (256, 256)."""
+        grid = self.grid
+        sums = grid.without(grid.sums(area), self.excluded)
+        slopes = grid.objective.slopes_at(sums)
+        weights = [*(slopes[part] for part in self.parts), -1.0]
+        total = sum(weight * sums[part] for weight, part in zip(weights, self.parts, strict=False))
+        error = standard_error(self._squares(area, weights), total - self.start[:, -1].sum(), len(self.start))
+        return self.best.score - grid.scores(sums) <= Z95 * error
+
+    def _squares(self, area: int, weights: Sequence[np.ndarray | float]) -> np.ndarray:
+        """Sums over groups of the squared weighted sums of what they have, (256, 256) or ()."""
+        varying, count = self.gains.shape[1], len(weights)
+        pairs = [(one, other) for one in range(varying) for other in range(one, count)]
         reach = self.grid.reach(area)[self.rows]
-        squares = np.zeros((LEVELS, LEVELS))
-        add_squares(self.gains, self.start, self.group, np.lexsort((-reach, self.group)), reach, squares)
-        difference = self.best.score - self.grid.scores(self.grid.sums(area), self.excluded)
-        return difference <= Z95 * standard_error(squares, difference, len(self.start))
+        order = np.lexsort((-reach, self.group))
+        products = np.zeros((len(pairs), LEVELS, LEVELS))
+        if pairs:
+            add_products(self.gains, self.start, np.array(pairs), self.group, order, reach, products)
+        fixed = self.start[:, varying:]
+        squares = sum(
+            weights[varying + one] * weights[varying + other] * product
+            for (one, other), product in np.ndenumerate(fixed.T @ fixed)
+        )
+        for (one, other), product in zip(pairs, products, strict=True):
+            squares = squares + (1 + (one < other)) * weights[one] * weights[other] * product
+        return squares
 
 
 def find_plateau(

@@ -34,6 +34,18 @@ def test_one_model_gets_its_bytes_back(space, seed):
 
 
 @pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("folds", [1, 4, 5, 40])
+def test_what_all_are_sure_of_stays_sure_however_many_they_are(space, folds):
+    """Sums of so many rounded numbers may exceed the scale's end."""
+    sure = np.full((2, 2), 255, np.uint8)
+    for models in range(1, 41):
+        scale = make_scale(space, histograms_of(np.random.default_rng(models), models))
+        blend = Blend(scale, normalised(np.random.default_rng(models).random(models)))
+        equal = Blend(scale, normalised(np.ones(models)))
+        assert all(each([[sure] * folds] * models).min() >= 254 for each in (blend, equal))
+
+
+@pytest.mark.parametrize("space", SPACES)
 @given(models=st.integers(1, 5), seed=SEEDS)
 def test_the_models_order_does_not_matter(space, models, seed):
     rng = np.random.default_rng(seed)

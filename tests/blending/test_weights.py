@@ -75,6 +75,33 @@ def test_histograms_correlations_and_disagreements_are_those_of_the_pixels():
             assert sample.disagreements()[i, j] == pytest.approx(1 - both / either)
 
 
+@pytest.mark.parametrize("byte", [0, 3, 77, 255])
+def test_a_constant_model_has_no_correlation_whatever_rounding_says(byte):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        maps = np.stack([rng.integers(0, 256, 301), np.full(301, byte)], axis=1).astype(np.uint8)
+        found = gather([(maps, np.zeros(301, np.uint8))]).correlations()
+        assert found[0, 0] == pytest.approx(1)
+        assert np.isnan([found[0, 1], found[1, 0], found[1, 1]]).all()
+
+
+def test_a_large_foreground_is_counted_in_full():
+    side = 2944  # 255 times its pixels are more than an int32 holds
+    sample = gather([(np.full((side**2, 1), 255, np.uint8), np.full(side**2, 255, np.uint8))])
+    assert sample.covered.tolist() == [255 * side**2]
+    counts = blended_counts(sample, [0], make_scale("probability", sample.histograms()), np.ones(1))
+    assert DICE(counts)[128] == 1
+
+
+def test_many_sure_models_stay_within_the_scale():
+    for models in (8, 17, 32, 40):
+        maps = np.full((30, models), 255, np.uint8)
+        sample = gather([(maps, np.full(30, 255, np.uint8))])
+        scale = make_scale("probability", sample.histograms())
+        counts = blended_counts(sample, [0], scale, np.full(models, 1 / models))
+        assert counts.predicted[0, 254] == 255 * 30
+
+
 def test_a_model_that_predicts_nothing_has_no_correlation_and_disagrees_fully():
     sample = gather((np.column_stack([maps, np.zeros(len(maps), np.uint8)]), covered) for maps, covered in images_of(1))
     assert np.isnan(sample.correlations()[0, 1])

@@ -201,6 +201,14 @@ def test_specks_are_removed_by_one_rule(choose):
     assert tuning.worth.verdict.startswith("tuning gains +")
 
 
+def test_few_groups_cannot_tell_that_a_rule_is_better():
+    images = disc_images(np.random.default_rng(0), 30, specks=25)
+    rows = replace(rows_of_images(images), group=np.arange(30) % 5)
+    tuning = tune_masks(rows, DICE, Search(AREAS, rules=RULES))
+    for chosen in (tuning.postprocess, *tuning.postprocess_by_fold):
+        assert replace(chosen, threshold=128) == UNTUNED
+
+
 def test_rules_that_gain_nothing_are_left_out():
     rows = rows_of_images(disc_images(np.random.default_rng(1), 30, specks=0))
     tuning = tune_masks(rows, DICE, Search(AREAS, rules=RULES))

@@ -8,7 +8,7 @@ from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import Postprocess
 from pipeline.search import FAMILIES
 from pipeline.search.grid import Grid
-from pipeline.search.noise import Z95
+from pipeline.search.noise import Z95, paired_difference
 from pipeline.search.plateau import find_plateau
 
 ALL = frozenset()
@@ -41,12 +41,9 @@ def naive_members(objective, counts, groups, best, area, top):
 
     at_best = masks(*best[:2])
     at_best = Counts(at_best.intersection[:, best[2]], at_best.predicted[:, best[2]], counts.true[:, 0])
-    slopes = objective.slopes(at_best)
-    terms = objective.linear(masks(area, top), slopes) - objective.linear(at_best, slopes)[:, None]
-    sums = np.array([terms[groups == group].sum(axis=0) for group in np.unique(groups)])
-    difference = objective(at_best) - objective(masks(area, top))
-    variance = (sums**2).sum(axis=0) - difference**2 / len(sums)
-    return difference <= Z95 * np.sqrt(variance.clip(0)) + 1e-12
+    at_best = Counts(at_best.intersection[:, None], at_best.predicted[:, None], counts.true)
+    difference, error = paired_difference(objective, masks(area, top), at_best, groups)
+    return -difference <= Z95 * error + 1e-12
 
 
 def naive_region(objective, counts, groups, grid, cell, level):
@@ -80,6 +77,23 @@ def test_it_holds_what_noise_cannot_tell_from_the_best(level, name):
     assert middle[0] == 0 or (middle if level == 2 else middle[::2]) in region.tolist()
     if level == 2:
         assert found.top_threshold == (region[:, 1].min(), region[:, 1].max())
+
+
+@pytest.mark.parametrize("name", ["dice", "global-dice"])
+def test_far_settings_that_are_clearly_worse_are_not_as_good(name):
+    """Where the score is no straight line from them to the best, or a group has most of the images."""
+    counts, _ = draw(120, seed=5)
+    groups = np.where(np.arange(120) < 70, 0, np.arange(120))
+    objective = Objective(METRICS[name])
+    grid = Grid(counts, np.arange(120) % 2, objective, (0,))
+    cell = grid.best([ALL])[ALL][0]
+    found = find_plateau(grid, counts, groups, 0, cell)
+    scores = objective(counts)
+    for end in found.threshold:
+        ends = Counts(counts.intersection[:, end], counts.predicted[:, end], counts.true[:, 0])
+        at_best = Counts(counts.intersection[:, cell.bottom], counts.predicted[:, cell.bottom], counts.true[:, 0])
+        assert objective.compare(ends, at_best, groups).ci95[1] > -0.01
+    assert scores[found.middle.threshold] > cell.score - 0.03
 
 
 def test_the_excluded_folds_do_not_matter():
