@@ -45,7 +45,7 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     covered = areas(masks).reshape(-1, len(classes)).sum(axis=1)
     share = covered / (images["height"] * images["width"]).to_numpy()
     small = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size)
-    pairs = duplicate_pairs(images, small, settings.folds)
+    pairs = duplicate_pairs(images, small, settings.folds, settings.image.fit)
     folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
     check_folds(folds, images, pairs)
     found = images["image_id"].to_numpy(object)[pairs].tolist()
@@ -126,18 +126,17 @@ def check_folds(folds: pd.DataFrame, images: pd.DataFrame, pairs: np.ndarray) ->
     """Refuse an assignment that leaks.
 
     Raises:
-        DataError: a given group, a file's exact copy or a near-duplicate pair is in two folds.
+        DataError: a given group or a pair of duplicates is in two folds.
     """
     fold = folds["fold"].to_numpy()
-    for column, what in (("group", "group"), ("sha256", "identical file")):
-        named = images[column] != ""
-        spread = pd.Series(fold[named]).groupby(images.loc[named, column].to_numpy()).nunique()
-        if (spread > 1).any():
-            raise DataError(f"the {what} {spread.index[spread > 1][0]!r} is in {spread.max()} folds")
+    named = images["group"] != ""
+    spread = pd.Series(fold[named]).groupby(images.loc[named, "group"].to_numpy()).nunique()
+    if (spread > 1).any():
+        raise DataError(f"the group {spread.index[spread > 1][0]!r} is in {spread.max()} folds")
     torn = pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]] if len(pairs) else pairs
     if len(torn):
         first, second = images["image_id"].iloc[torn[0]]
-        raise DataError(f"the near-duplicates {first} and {second} are in two folds")
+        raise DataError(f"the duplicates {first} and {second} are in two folds")
 
 
 def _print_folds(folds: pd.DataFrame, share: np.ndarray, duplicates: int, console: Console) -> None:
