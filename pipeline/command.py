@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import fcntl
 import gc
 import os
@@ -11,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from numba.np import linalg
@@ -63,7 +64,23 @@ def join_run(parent: int) -> None:
     """
     die_with(parent)
     os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
-    fcntl.flock(sys.stdout, fcntl.LOCK_EX)
+    if not try_lock(sys.stdout):
+        fcntl.flock(sys.stdout, fcntl.LOCK_EX)
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock a file for this process, if no other has; as long as it is open, however the process ends.
+
+    On a file system without locks, as some clusters mount theirs, any file counts as locked by whoever asks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
+    return True
 
 
 def make_console(quiet: bool) -> Console:

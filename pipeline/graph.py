@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -23,11 +24,13 @@ class Graph:
         settings: as resolved.
         cores: of the machine, or of one machine of a cluster.
         gpus: likewise.
+        shared: whether all jobs run on this one machine, at once where they fit.
     """
 
     settings: Experiment
     cores: int
     gpus: int = 0
+    shared: bool = False
 
     @property
     def artifacts(self) -> Artifacts:
@@ -104,17 +107,33 @@ class Graph:
     def cores_of(self, model: str, fold: int | str, part: int | str | None = None) -> int:
         """Processor cores for a fold's training, or for a part of its prediction.
 
-        Beside a GPU its share of the machine. Else one, since two trainings on a core each take four fifths of the
-        time that they take after each other on both; those for which not enough cores are left share what would
-        be idle.
+        Beside a GPU its share of the machine; all of it where no other job is on it. Else one, since two trainings on a
+        core each take four fifths of the time that they take after each other on both; those for which not enough
+        cores are left share what would be idle.
         """
         if self.gpus:
             return max(1, self.cores // self.gpus)
+        if not self.shared:
+            return self.cores
         part, parts = (1, 1) if part is None else (int(part), len(self.parts))
         number = (self.models.index(model) * len(self.folds) + int(fold)) * parts + part - 1
         jobs = len(self.models) * len(self.folds) * parts
         rest = jobs % self.cores
         return 1 if number < jobs - rest else self.cores // rest
+
+    def memory_of_training(self, model: str) -> int:
+        """MiB that a training takes at most, a bit more than was measured: 1.2 KB a pixel of a batch on a CPU."""
+        settings = self.settings.models[model].training
+        if self.gpus:
+            return 1500 * (1 + settings.devices)
+        return 1500 + round(1.5e-3 * math.prod(self.settings.image.tiling.size) * settings.batch_size)
+
+    @property
+    def memory_of_prediction(self) -> int:
+        """MiB likewise: 0.4 KB a pixel of a batch."""
+        options = self.settings.prediction
+        pixels = math.prod(self.settings.image.tiling.size) * options.batch_size * max(options.scales) ** 2
+        return 1500 + round(0.5e-3 * pixels)
 
     def gpus_of(self, model: str) -> int:
         """GPUs for a training of that model."""

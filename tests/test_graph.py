@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pipeline.config import load_experiment
@@ -8,7 +10,7 @@ MODELS = {name: {"architecture": "Unet", "encoder": "resnet18"} for name in ("fi
 
 def graph(tmp_path, write_experiment, folds, cores, gpus=0, **training):
     path = write_experiment(tmp_path, models=MODELS, folds={"count": folds}, training=training)
-    return Graph(load_experiment(path), cores, gpus)
+    return Graph(load_experiment(path), cores, gpus, shared=True)
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
@@ -24,9 +26,25 @@ def test_trainings_fill_the_cores_and_none_waits_for_more_than_there_are(tmp_pat
 
 def test_parts_of_predictions_fill_the_cores_as_well(tmp_path, write_experiment):
     path = write_experiment(tmp_path, models=MODELS, prediction={"parts": 3})
-    jobs = Graph(load_experiment(path), cores=8)
+    jobs = Graph(load_experiment(path), cores=8, shared=True)
     shares = [jobs.cores_of(model, fold, part) for model in MODELS for fold in range(2) for part in jobs.parts]
     assert shares == [1] * 8 + [2] * 4
+
+
+def test_a_training_on_a_machine_of_its_own_has_all_its_cores(tmp_path, write_experiment):
+    jobs = Graph(load_experiment(write_experiment(tmp_path, models=MODELS)), cores=4)
+    assert {jobs.cores_of(model, fold) for model in MODELS for fold in range(2)} == {4}
+    assert jobs.cores_of("first", 0, 1) == 4
+
+
+def test_jobs_claim_memory_for_their_batches(tmp_path, write_experiment):
+    """What they took where it was measured (MB at 384 x 384, batches of 12 and 32), and not more than twice as much."""
+    jobs = graph(tmp_path, write_experiment, 2, cores=2, batch_size=12)
+    image = jobs.settings.image.model_copy(update={"size": (384, 384)})
+    jobs = replace(jobs, settings=jobs.settings.model_copy(update={"image": image}))
+    assert 2877 < jobs.memory_of_training("first") < 2 * 2877
+    assert 2610 < jobs.memory_of_prediction < 2 * 2610
+    assert replace(jobs, gpus=1).memory_of_training("first") == 3000
 
 
 def test_a_gpu_takes_its_part_of_the_cores(tmp_path, write_experiment):

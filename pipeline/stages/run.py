@@ -21,13 +21,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from joblib import cpu_count  # which knows a container's limit, too
 from rich.console import Console
 
 from pipeline import PROJECT
@@ -39,6 +40,7 @@ from pipeline.command import (
     die_with,
     make_console,
     run_command,
+    try_lock,
 )  # fmt: skip
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
@@ -46,7 +48,9 @@ from pipeline.next_step import check_of_submission, say_next
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
 from pipeline.records import UPSTREAM, outdated, record_of
 from pipeline.results import results_table
-from pipeline.rle.threads import available_cores
+
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Files with the bytes that a container may use, of both versions of Linux's control groups."""
 
 
 def run(
@@ -145,10 +149,18 @@ def _snakemake(cores: int | None, profile: str | None) -> list[str]:
     if profile is not None:
         own = PROJECT / "pipeline" / "profiles" / profile
         return [*command, "--profile", str(own if own.is_dir() else Path(profile).resolve())]
-    cores, gpus = cores or available_cores(), _count_gpus()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    machine = ["--cores", str(cores), "--resources", f"gpu={gpus}", f"mem_mb={memory}"]
-    return [*command, *machine, "--config", f"cores={cores}", f"gpus={gpus}"]
+    cores, gpus = cores or cpu_count(), _count_gpus()
+    machine = ["--cores", str(cores), "--resources", f"gpu={gpus}", f"mem_mb={available_memory()}"]
+    return [*command, *machine, "--config", f"cores={cores}", f"gpus={gpus}", "shared=true"]
+
+
+def available_memory(limits: Sequence[Path] = MEMORY_LIMITS) -> int:
+    """MiB of this machine, or of the container that this is in."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in limits:
+        text = path.read_text().strip() if path.is_file() else ""
+        found += [int(text)] if text.isdigit() else []  # "max" where there is none
+    return min(found) // 2**20
 
 
 def _count_gpus() -> int:
@@ -265,10 +277,8 @@ def _only_run(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".running").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{folder}: another run of this experiment is at work") from None
+        if not try_lock(lock):
+            raise DataError(f"{folder}: another run of this experiment is at work")
         yield
 
 
@@ -279,9 +289,7 @@ def _wait_for_earlier_jobs(logs: Path, console: Console) -> None:
     """
     for log in sorted(logs.glob("*.log")):
         with log.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file):
                 console.print(f"run: waiting for a job of an earlier run, see {log}")
                 fcntl.flock(file, fcntl.LOCK_EX)
 

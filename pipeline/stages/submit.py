@@ -69,6 +69,8 @@ def submit(
         **wanted.chosen,
         "settings": settings.model_dump(mode="json"),
     }
+    if not oof:
+        artifacts.score.unlink(missing_ok=True)  # that of the submission before
     with recorded(wanted.output, record, place=wanted.output.with_suffix(".json"), **provenance) as path:
         texts = [edges_to_text(masks[mask_id], wanted.sizes[mask_id], fmt) for mask_id in wanted.order]
         write_csv(path, wanted.order, texts, columns=tuple(wanted.columns))

@@ -1,5 +1,6 @@
 """The whole pipeline through its real command line, on a tiny data set."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,10 +16,12 @@ from safetensors.numpy import load_file
 
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, save_settings
+from pipeline.command import try_lock
 from pipeline.config import load_experiment
 from pipeline.geometry import restore
 from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import decode, from_edges
+from pipeline.stages.run import available_memory
 
 MODELS = ("unet", "fpn")  # of the fixture two_networks
 
@@ -241,6 +244,24 @@ def test_two_runs_of_one_experiment_do_not_meet(tmp_path, write_experiment, comm
         status, _, errors = command_line("run", "--experiment", experiment)
     assert status == 1
     assert "another run" in errors
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, number):
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "file").open("w") as file:
+        assert try_lock(file)
+
+
+def test_the_memory_is_that_of_the_container(tmp_path):
+    (tmp_path / "one").write_text("max\n")
+    whole = available_memory([tmp_path / "none", tmp_path / "one"])
+    assert whole > 100
+    (tmp_path / "two").write_text(f"{whole * 2**20 // 2}\n")
+    assert available_memory([tmp_path / "one", tmp_path / "two"]) == whole // 2
 
 
 TRAIN = ("-m", "pipeline", "train", "--model", "unet", "--fold", "0", "--experiment")

@@ -82,6 +82,13 @@ def test_the_provenance_stands_beside_it(prepare, command_line):
     assert provenance["settings"]["name"] == "tiny"
 
 
+def test_the_score_of_the_submission_before_goes(prepare, command_line):
+    prepared = prepare()
+    write_json(prepared.artifacts.score, {"score": 0.5})
+    command_line("submit", "-e", prepared.experiment)
+    assert not prepared.artifacts.score.exists()
+
+
 def test_an_empty_mask_is_an_empty_field(prepare, command_line):
     prepared = prepare()
     prepared.maps["b1"] = np.full((64, 64), THRESHOLD - 1, np.uint8)
