@@ -830,23 +830,60 @@ def weighted_union(edges, begins, ends, weights, needed, out):
 
 
 @_jit
+def _unite_pairs(source, bounds, count, out):
+    """Unite each two neighbours of `count` masks, from `source` into `out`; the number of masks that are left.
+
+    Mask k is source[bounds[k]:bounds[k + 1]], bounds even, bounds[0] = 0: they become those of the unions. A last
+    mask without a neighbour is copied.
+    """
+    written = 0
+    for k in range(0, count, 2):
+        i = bounds[k]
+        j = end = bounds[k + 1]
+        end_j = bounds[min(k + 2, count)]
+        while i < end and j < end_j:
+            # As in `_sweep`, an odd index means: inside one of the mask's runs.
+            inside = (i | j) & 1
+            edge = source[i]
+            other = source[j]
+            i += np.int64(edge <= other)
+            j += np.int64(other <= edge)
+            out[written] = min(edge, other)
+            written += ((i | j) & 1) ^ inside
+        # One mask has ended, outside its runs: the other's edges are the union's.
+        for at in range(i, end):
+            out[written] = source[at]
+            written += 1
+        for at in range(j, end_j):
+            out[written] = source[at]
+            written += 1
+        bounds[k // 2 + 1] = written
+    return (count + 1) // 2
+
+
+@_jit
 def unite_rows(edges, offsets, rows, groups):
     """One mask for each group of a table's rows: group g unites the rows rows[groups[g]:groups[g + 1]].
 
-    Row i's edges are edges[offsets[i]:offsets[i + 1]]. Returns (edges uint32, offsets int64 (G + 1,)).
+    Row i's edges are edges[offsets[i]:offsets[i + 1]]. No group is empty.
+    Returns (edges uint32, offsets int64 (G + 1,)).
+
+    Rows are united by twos, and the unions again, as a sweep over all of them would look at each for every edge.
     """
-    out = np.empty(edges.size + 1, U32)
+    taken, offsets = take_rows(edges, offsets, rows)
+    out = np.empty(taken.size, U32)
     out_offsets = np.zeros(groups.size, np.int64)
     for group in range(groups.size - 1):
-        members = groups[group + 1] - groups[group]
-        begins = np.empty(members, np.int64)
-        ends = np.empty(members, np.int64)
-        for i in range(members):
-            begins[i] = offsets[rows[groups[group] + i]]
-            ends[i] = offsets[rows[groups[group] + i] + 1]
-        used = out_offsets[group]
-        count = weighted_union(edges, begins, ends, np.ones(members, np.int64), 1, out[used:])
-        out_offsets[group + 1] = used + count
+        bounds = offsets[groups[group] : groups[group + 1] + 1] - offsets[groups[group]]
+        source = taken[offsets[groups[group]] :]
+        target = out[out_offsets[group] :]
+        count = bounds.size - 1
+        is_out = False  # whether the masks are in `out` already; a single one is copied there
+        while count > 1 or not is_out:
+            count = _unite_pairs(source, bounds, count, target)
+            source, target = target, source
+            is_out = not is_out
+        out_offsets[group + 1] = out_offsets[group] + bounds[1]
     return out[: out_offsets[-1]], out_offsets
 
 

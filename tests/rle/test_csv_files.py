@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -70,6 +71,37 @@ def test_several_rows_of_an_id_are_united(tmp_path):
     with pytest.raises(rle.RleError) as error:
         rle.read_csv(tmp_path / "train.csv", unique=True)
     assert str(error.value) == f"{tmp_path}/train.csv row 4 (id a): the id appears in row 2 already"
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("aab"), st.lists(st.integers(0, 40), max_size=12, unique=True).map(sorted)),
+        max_size=20,
+    ),
+    first=st.sampled_from([0, 2**32 - 1 - 40]),
+)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_any_rows_of_an_id_have_the_union_of_their_pixels(tmp_path_factory, rows, first):
+    """Up to the last pixel that an image can have."""
+    runs = [(id, list(zip(edges[::2], edges[1::2], strict=False))) for id, edges in rows]
+    texts = [" ".join(f"{first + start + 1} {end - start}" for start, end in of_row) for _, of_row in runs]
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    rle.write_csv(path, [id for id, _ in rows], texts)
+    pixels = {id: set() for id, _ in rows}
+    for id, of_row in runs:
+        pixels[id].update(*(range(start, end) for start, end in of_row))
+    expected = {
+        id: [first + at for at in range(42) if (at in united) != (at - 1 in united)] for id, united in pixels.items()
+    }
+    assert masks(rle.read_csv(path)) == expected
+
+
+def test_very_many_rows_of_an_id_take_a_moment(tmp_path):
+    rows = np.random.default_rng(0).permutation(200_000)
+    path = write(tmp_path, "id,rle\n" + "".join(f"a,{2 * row + 1} 1\n" for row in rows))
+    begin = perf_counter()
+    assert np.array_equal(rle.read_csv(path)[0], np.arange(400_000))
+    assert perf_counter() - begin < 20  # a second; looking at all rows for each edge took minutes
 
 
 def test_columns_and_sizes(tmp_path):
