@@ -37,6 +37,7 @@ MOST_DIGITS = 12  # that are read of a number; the largest pixel's has 10
 MISSING = ("", "nan", "NaN")  # an empty field, or what pandas makes of one
 EMPTY_ELSEWHERE = {fmt.empty for fmt in FORMATS.values() if fmt.empty} | {"None", "none", "null", "<NA>", "[]"}
 _SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|bmp|gif|webp|npy|dcm|0)(?=/|$)")
+_LEADING_ZEROS = re.compile(r"^0+(?=[^/])")  # all but one of a number that is 0
 
 Severity = Literal["error", "warning", "note"]
 Size = tuple[int, int]
@@ -171,16 +172,26 @@ def about_rows(read: Submission) -> list[Finding]:
 
 
 def other_spellings(ids: list[str], expected: list[str]) -> dict[str, str]:
-    """The sample's id for each that differs from it in a file's suffix, leading zeros, spaces or case only."""
+    """The sample's id for each that differs from it in a file's suffix, leading zeros, spaces or case only.
+
+    Only where no other id, of the submission or of the sample, could be meant.
+    """
     known, present = set(expected), set(ids)
-    missing = {_plain(row_id): row_id for row_id in expected if row_id not in present}
-    extra = [row_id for row_id in dict.fromkeys(ids) if row_id not in known]
-    found = {row_id: missing[_plain(row_id)] for row_id in extra if _plain(row_id) in missing}
-    return found if len(set(found.values())) == len(found) else {}
+    missing = _by_plain_spelling(row_id for row_id in expected if row_id not in present)
+    extra = _by_plain_spelling(row_id for row_id in ids if row_id not in known)
+    return {row_id: missing[plain] for plain, row_id in extra.items() if plain in missing}
+
+
+def _by_plain_spelling(ids: Iterable[str]) -> dict[str, str]:
+    """Those ids that have a plain spelling of their own; rows without an id, or a class, have none."""
+    alike: dict[str, list[str]] = {}
+    for row_id in dict.fromkeys(ids):
+        alike.setdefault(_plain(row_id), []).append(row_id)
+    return {plain: same[0] for plain, same in alike.items() if len(same) == 1 and all(plain.rsplit("/", 1))}
 
 
 def _plain(row_id: str) -> str:
-    return _SUFFIX.sub("", row_id.strip().casefold()).lstrip("0")
+    return _LEADING_ZEROS.sub("", _SUFFIX.sub("", row_id.strip().casefold()))
 
 
 def about_sample(read: Submission, sample: Submission, spellings: dict[str, str]) -> list[Finding]:

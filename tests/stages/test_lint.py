@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.findings import other_spellings
 from pipeline.rle import encode, read_csv
 
 COUNT = 24
@@ -268,6 +269,34 @@ def test_spellings_that_could_be_two_ids_are_not_guessed(command_line, tmp_path)
     out = command_line("lint", submission, "--sample", sample)[1]
     assert "2 of the sample's 2 ids are missing" in out
     assert "2 ids are not in the sample" in out
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected", "found"),
+    [
+        (["1", "2", ""], ["0", "1", "2"], {}),
+        (["x/face", "/face"], ["0/face", "x/face"], {}),
+        (["x/"], ["x/0"], {}),
+        (["", " "], [".png", "0"], {}),
+        (["0", "00/face"], ["000.png", "0/face"], {"0": "000.png", "00/face": "0/face"}),
+        (["a", "b"], ["a.png", "a.jpg", "b"], {}),
+        (["a", "7", "07", "c.PNG"], ["a.png", "a.jpg", "007", "c"], {"c.PNG": "c"}),
+        (["a", "a.jpg"], ["a.png", "a.jpg"], {"a": "a.png"}),
+        (["7", "7"], ["007", "007"], {"7": "007"}),
+    ],
+)
+def test_other_spellings_are_of_one_id_and_never_of_none(ids, expected, found):
+    assert other_spellings(ids, expected) == found
+
+
+def test_a_row_without_an_id_is_not_given_to_image_0(command_line, tmp_path):
+    submission, sample, fixed = (tmp_path / name for name in ("submission.csv", "sample.csv", "fixed.csv"))
+    submission.write_text("id,rle\n1,\n2,\n,2 2\n")
+    sample.write_text("id,rle\n0,\n1,\n2,\n")
+    out = command_line("lint", submission, "--sample", sample, "--fix", fixed)[1]
+    assert "error: rows without an id\n  evidence: row 4\n" in out
+    assert "error: 1 of the sample's 3 ids are missing\n  evidence: 0\n" in out
+    assert fixed.read_text() == "id,rle\n0,\n1,\n2,\n"
 
 
 @pytest.mark.parametrize(
