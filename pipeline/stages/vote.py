@@ -179,7 +179,8 @@ def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarr
     """The fold and the group of each mask, from 0: int (N,); random parts of the images without a file.
 
     Args:
-        folds: CSV of image_id, fold and, if known, group; without groups, and without a file, an image is one.
+        folds: CSV of image_id, fold and, if known, group; without groups, without one of its own in an empty cell, and
+            without a file, an image is one.
         ids: the masks' images.
 
     Raises:
@@ -194,11 +195,18 @@ def read_parts(folds: Path | None, ids: list[str]) -> tuple[np.ndarray, np.ndarr
         if missing or not all("fold" in row for row in rows.values()):
             raise DataError(f"{folds}: needs the columns image_id and fold, with a row for {some(missing or ids)}")
         fold = np.unique([rows[image_id]["fold"] for image_id in ids], return_inverse=True)[1]
-        named = [rows[image_id].get("group", image_id) for image_id in ids]
-        groups = np.unique(named, return_inverse=True)[1]
+        named = [_group(rows[image_id]) for image_id in ids]
+        numbers = {name: number for number, name in enumerate(sorted(set(named)))}
+        groups = np.array([numbers[name] for name in named], np.int64)
     if not ids or fold.max() == 0:
         raise DataError(f"{folds or 'the truth'}: learning weights needs images in two folds or more")
     return fold, groups
+
+
+def _group(row: dict[str, str]) -> tuple[str, str]:
+    """An image's group; one that has none is its own, which no group can have the name of."""
+    group = row.get("group", "")
+    return ("group", group) if group.strip() else ("image", row["image_id"])
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.rle import decode, encode
+from pipeline.stages.vote import read_parts
 
 SHAPES = {"a": (7, 5), "b": (6, 9), "c": (4, 4)}
 
@@ -163,6 +164,8 @@ def test_learning_takes_folds_and_checks_ids(command_line, masks, write, known, 
     learn = ("-o", tmp_path / "out.csv", "--learn", f"{makers[0]},{makers[1]}", "--truth", truth, "--folds", folds)
     folds.write_text("image_id,fold,group\n" + "".join(f"k{n},{n % 3},g{n // 4}\n" for n in range(12)))
     assert "cross-fitted over the folds of folds.csv" in command_line("vote", *files, *learn)[1]
+    folds.write_text("image_id,fold,group\n" + "".join(f"k{n},{n % 3},\n" for n in range(12)))
+    assert ": the weights are used" in command_line("vote", *files, *learn)[1]
     folds.write_text("image_id,fold\n" + "".join(f"k{n},{n % 3}\n" for n in range(11)))
     message = f"error: {folds}: needs the columns image_id and fold, with a row for k11\n"
     assert command_line("vote", *files, *learn)[::2] == (1, message)
@@ -192,6 +195,25 @@ def test_folds_may_have_a_column_of_any_length_and_are_refused_where_a_row_is_no
         status, out, err = command_line("vote", *files, *learn)
         assert (status, out, err.count("\n")) == (1, "", 1)
         assert err.startswith(f"error: {folds}: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (["b", "a", "b", "a", "a"], [0, 1, 0, 1, 1]),
+        (["", "", "", "", ""], [0, 1, 2, 3, 3]),
+        ([" ", "", "  ", "\t", ""], [0, 1, 2, 3, 3]),
+        (["k1", "", "k1", "k3", "k3"], [0, 1, 0, 2, 2]),
+    ],
+)
+def test_an_image_without_a_group_is_one_of_its_own(tmp_path, named, expected):
+    """Also where a group has the image's id for a name; the last image has two masks."""
+    folds = tmp_path / "folds.csv"
+    ids = ["k0", "k1", "k2", "k3", "k3"]
+    rows = dict(zip(ids, named, strict=True))
+    folds.write_text("image_id,fold,group\n" + "".join(f"{row},{row[1]},{name}\n" for row, name in rows.items()))
+    groups = read_parts(folds, ids)[1].tolist()
+    assert [list(dict.fromkeys(groups)).index(group) for group in groups] == expected
 
 
 def test_images_without_anything_weigh_as_they_are_told_to(command_line, masks, write, known, tmp_path):
