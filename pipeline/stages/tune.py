@@ -193,9 +193,10 @@ def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMask
     maps = open_ensemble(source_artifacts, masks, f"run of {source.name}")
     other = counts_at(threshold_counts(masks.held(maps), len(masks), source.image.fit), UNTUNED)
     gain = settings.tuning.objective.compare(counts, other, masks.group)
+    what = "images" if masks.classes == 1 else "masks"
     console.print(
         f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.size}, "
-        f"{gain.better:.0%} of the images better: that is what the pseudo-labels are worth"
+        f"{gain.better:.0%} of the {what} better: that is what the pseudo-labels are worth"
     )
     return {"experiment": source.name, **asdict(gain)}
 

@@ -145,7 +145,7 @@ def learn_from_files(
     columns: str | None,
     class_column: str | None,
     objective: Objective,
-) -> tuple[Learnt, int, str]:
+) -> tuple[Learnt, str, str]:
     """Weights by what files of images with known truth are worth, on how many masks, and what those are parted by.
 
     Raises:
@@ -160,15 +160,15 @@ def learn_from_files(
     fold, groups = read_parts(folds, true.ids if true_class is None else [split_class(each)[0] for each in true.ids])
     parts = f"the folds of {folds.name}" if folds else f"{fold.max() + 1} random parts"
     learnt = learn_weights(Ballots.count(tables, true), fold, objective, groups)
-    return learnt, len(true), parts
+    return learnt, f"{len(true)} {'images' if true_class is None else 'masks'}", parts
 
 
-def _say_learnt(learnt: Learnt, files: list[Path], metric: str, count: int, parts: str, console: Console) -> None:
+def _say_learnt(learnt: Learnt, files: list[Path], metric: str, masks: str, parts: str, console: Console) -> None:
     gain = learnt.against_equal
     kept = "the weights are used" if gain.is_gain else "all files weigh the same"
     shares = ", ".join(f"{path.name} {weight}" for path, weight in zip(files, learnt.weights, strict=True))
     console.print(
-        f"vote: weights learnt on {count} images ({learnt.search}): {shares}\n"
+        f"vote: weights learnt on {masks} ({learnt.search}): {shares}\n"
         f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} chosen on the "
         f"same images, {gain.score:.4f} with equal weights\n"
         f"vote: {gain.verdict('learning')}: {kept}"

@@ -157,6 +157,13 @@ def test_vote_blends_each_class(command_line, masks, write, tmp_path):
         assert np.array_equal(decode(text, SHAPES[image]), majority)
 
 
+def test_vote_learns_from_the_masks_of_all_classes(command_line, masks, write, tmp_path):
+    files = [write(number, file) for number, file in enumerate(masks)]
+    learn = ("--learn", f"{files[0]},{files[1]}", "--truth", files[2])
+    out = command_line("vote", files[0], files[1], "-o", tmp_path / "blend.csv", *learn)[1]
+    assert "vote: weights learnt on 6 masks (" in out
+
+
 def test_convert_goes_to_other_formats_and_to_a_folder_for_each_class_and_back(command_line, masks, write, tmp_path):
     source, other = write("source", masks[0], sized=True), tmp_path / "other.csv"
     assert command_line("convert", source, "-o", other, "--to", "carvana")[0] == 0

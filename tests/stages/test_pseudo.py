@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from PIL import Image
 
 from pipeline.artifacts import Artifacts
 from pipeline.config import UNNAMED
 from pipeline.data.cache import open_small, read_folds, read_images, read_true_masks
+from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
 from pipeline.postprocess import HALF, expected_dice
@@ -22,8 +24,12 @@ MODELS = ("a", "b")
 @pytest.fixture
 def experiments(tmp_path, write_experiment, command_line):
     """A first experiment with made-up probabilities and a second one, both prepared and split: (file, options)."""
+    return make_experiments(tmp_path, write_experiment, command_line)
+
+
+def make_experiments(folder, write_experiment, command_line, classes=(UNNAMED,), **sections):
     network = {"architecture": "Unet", "encoder": "resnet18"}
-    file = write_experiment(tmp_path, models=dict.fromkeys(MODELS, network), training={"epochs": 1})
+    file = write_experiment(folder, models=dict.fromkeys(MODELS, network), training={"epochs": 1}, **sections)
     second = ["--set", "name=second", "--set", "pseudo.experiment=tiny", "--set", "pseudo.share=0.5"]
     for options in ([], second):
         for stage in ("prepare", "split"):
@@ -31,18 +37,18 @@ def experiments(tmp_path, write_experiment, command_line):
             assert status == 0, errors
     rng = np.random.default_rng(0)
     for name in ("tiny", "second"):
-        artifacts = Artifacts(tmp_path, name)
+        artifacts = Artifacts(folder, name)
         for model in MODELS:
             for fold in range(2):
-                write_maps(artifacts, model, fold, rng)
-    assert command_line("ensemble", "--experiment", file)[0] == 0
+                write_maps(artifacts, model, fold, classes, rng)
+    assert command_line("ensemble", "--experiment", file)[::2] == (0, "")
     return file, second
 
 
-def write_maps(artifacts, model, fold, rng):
+def write_maps(artifacts, model, fold, classes, rng):
     folds = read_folds(artifacts)
-    held_out = folds["image_id"][folds["fold"] == fold].tolist()
-    test = read_images(artifacts, "test")["image_id"].tolist()
+    held_out = mask_ids(folds["image_id"][folds["fold"] == fold], classes)
+    test = mask_ids(read_images(artifacts, "test")["image_id"], classes)
     for path, ids in ((artifacts.fold(model, fold).oof, held_out), (artifacts.fold(model, fold).tests[0], test)):
         # Bright in the upper part; the surer, the later in the list.
         contrast = np.linspace(10, 120, len(ids))[:, None, None] * np.where(np.arange(64) < 30, 1, -1)[:, None]
@@ -107,10 +113,27 @@ def test_tune_says_what_they_are_worth(tmp_path, experiments, command_line):
     first, artifacts = Artifacts(tmp_path, "tiny"), Artifacts(tmp_path, "second")
     against = json.loads(artifacts.tuning.read_text())["against"]
     assert "tune: ensemble against tiny, at 128/255: dice" in out
+    assert "% of the images better: that is what the pseudo-labels are worth" in out
     assert against["experiment"] == "tiny"
     means = [mean_dice(each) for each in (artifacts, first)]
     assert against["difference"] == pytest.approx(means[0] - means[1], abs=1e-9)
     assert against["ci95"][0] <= against["difference"] <= against["ci95"][1]
+
+
+def test_tune_counts_the_masks_of_all_classes(tmp_path, write_experiment, command_line):
+    rng = np.random.default_rng(0)
+    for kind, ids in (("train", range(6)), ("train_masks", range(6)), ("test", range(6, 8))):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        for each in ids:
+            pixels = rng.integers(0, 3 if kind == "train_masks" else 256, SIZE).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / kind / f"{each}.png")
+    data = {"source": "folder", "root": str(tmp_path / "own"), "train_masks": "train_masks", "mask_suffix": ""}
+    data["classes"] = {"car": 2, "road": 1}
+    file, second = make_experiments(tmp_path, write_experiment, command_line, ["car", "road"], data=data)
+    assert command_line("ensemble", "--experiment", file, *second)[0] == 0
+    status, out, errors = command_line("tune", "--experiment", file, *second)
+    assert (status, errors) == (0, "")
+    assert "% of the masks better: that is what the pseudo-labels are worth" in out
 
 
 def mean_dice(artifacts):
