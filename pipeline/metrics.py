@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -110,13 +110,13 @@ def tgs_map(counts: Counts, both_empty: float = 1.0) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- metrics, by name
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A score of N images: the mean of a formula over the images or, pooled, the formula of their summed counts.
 
     Either way it depends on sums over images only, which is what the bootstrap resamples.
     """
 
+    # No dataclass: for such annotations it looks its module up in sys.modules, where Kaggle need not have put the file.
     formula: Callable[[Counts, float], np.ndarray]
     pooled: bool = False
 

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ PIXELS = SHAPE[0] * SHAPE[1]
 
 def module(source):
     """What a file's text defines."""
-    names = {"__name__": __name__}  # dataclasses look their module up
+    names = {"__name__": "metric"}
     exec(compile(source, "metric.py", "exec"), names)
     return names
 
@@ -125,6 +126,16 @@ def test_the_file_works_alone(command_line, tmp_path):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.split() == [str((2 * 2 / 6 + 1) / 2), "False", "False"]
+
+
+def test_the_file_scores_without_being_a_registered_module(command_line, tmp_path):
+    (tmp_path / "metric.py").write_text(command_line("kaggle-metric", "--metric", "global-dice")[1], encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("metric_of_a_competition", tmp_path / "metric.py")
+    metric = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(metric)
+    assert spec.name not in sys.modules
+    submission = pd.DataFrame({"id": ["c", "b", "a"], "rle": ["3 2", None, "3 2"]})
+    assert metric.score(SOLUTION, submission, "id") == 2 * 4 / (6 + 4)
 
 
 def test_the_settings_stand_in_the_file_once(command_line):
