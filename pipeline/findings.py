@@ -25,7 +25,8 @@ import numpy as np
 from pipeline.errors import some
 from pipeline.rle import FORMATS, RleError, RleFormat, text_to_edges, transpose
 
-SAMPLED = 100  # masks whose directions are looked at
+SAMPLED = 100  # masks whose directions are looked at, if they have no more edges together than these:
+MOST_EDGES = 500_000  # which takes half a second
 FEWEST = 3  # masks that say something about a file
 STRIPES = 2.0  # times the runs across, from which a reading is the wrong one; right ones are 20 times better
 SMALLER = 1.5  # the same for another size: in images twice as high, each run across is in two parts
@@ -416,11 +417,12 @@ class Readings:
 
 
 def readings(masks: Iterable[Mask], fmt: RleFormat) -> Readings:
-    """Of the first few masks whose size is known; one run alone has no direction."""
+    """Of the first few masks whose size is known, the rougher the fewer; one run alone has no direction."""
     known = (mask for mask in masks if mask.size is not None and mask.edges.size >= 4)
     telling = list(itertools.islice(known, SAMPLED))
+    within = int(np.searchsorted(np.cumsum([mask.edges.size for mask in telling]), MOST_EDGES, side="right"))
     said, turned, repeating, lines = [], [], [], []
-    for mask in telling:
+    for mask in telling[: max(FEWEST, within)]:
         line = _line(mask, fmt)
         said.append(_runs_across(mask, line))
         turned.append(_runs_across(mask, sum(mask.size) - line))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.findings import other_spellings
-from pipeline.rle import encode, read_csv
+from pipeline.findings import Mask, other_spellings, readings
+from pipeline.rle import encode, get_format, read_csv, to_edges
 
 COUNT = 24
 
@@ -407,6 +407,30 @@ def test_a_folder_without_images_or_beside_a_size_for_all_is_refused(command_lin
     assert command_line(*words) == (1, "", message)
     message = "error: sizes can come from one place only, not from --shape and --images\n"
     assert command_line(*words, "--shape", 90, 59) == (1, "", message)
+
+
+@pytest.mark.parametrize(("bars", "looked_at"), [(10, 24), (50, 5), (140, 3)])
+def test_the_rougher_masks_are_the_fewer_tell_that_they_are_turned(bars, looked_at):
+    """Upright bars, written along the rows: each has a run in every row."""
+    rng = np.random.default_rng(bars)
+    mask = np.zeros((1000, 300), np.uint8)
+    for left, right in np.sort(rng.choice(np.arange(1, 300), 2 * bars, replace=False)).reshape(-1, 2):
+        mask[:, left:right] = 1
+    masks = [Mask(to_edges(mask.T), mask.shape)] * COUNT
+    turned, resized = readings(masks, get_format("kaggle")).evidence(get_format("kaggle"))
+    assert turned.endswith(f" times as many runs across as along the rows ({looked_at} masks looked at)")
+    assert resized is None
+    assert readings(masks, get_format("carvana")).evidence(get_format("carvana")) == (None, None)
+
+
+def test_masks_of_noise_take_a_moment():
+    rng = np.random.default_rng(0)
+    edges = np.flatnonzero(rng.random(1080 * 1920) < 0.5).astype(np.uint32)
+    masks = [Mask(edges[: edges.size // 2 * 2], (1080, 1920))] * 60
+    begin = perf_counter()
+    found = readings(masks, get_format("kaggle"))
+    assert perf_counter() - begin < 20  # a few seconds; all masks took a minute
+    assert (len(found.lines), found.evidence(get_format("kaggle"))) == (3, (None, None))
 
 
 def test_ten_thousand_rows_take_a_moment(command_line, tmp_path):
