@@ -169,6 +169,8 @@ class KaggleData(DataSettings):
     """RLE convention of ``train_csv`` and ``test_truth``: a preset of ``pipeline.rle``."""
     classes: tuple[Name, ...] | None = None
     """Values of ``class_column``, in the order that is wanted."""
+    unlisted: Literal["refuse", "empty", "leave-out"] = "refuse"
+    """What becomes of training images without a row in ``train_csv``: some competitions list only those with a mask."""
     columns: tuple[str, str] | None = None
     """Names of the id and the RLE column of ``train_csv``; found by their usual names when not given."""
     group_column: str | None = None

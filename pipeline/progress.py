@@ -95,6 +95,7 @@ class Jobs:
         elif found := _FINISHED.match(line):
             if job := self.running.pop(found[1], None):
                 self.finished.append(job)
+                self.failed = [each for each in self.failed if each.log != job.log]  # it was tried again
         elif found := _STEPS.match(line):
             self.done, self.total = int(found[1]), int(found[2])
 

@@ -104,6 +104,14 @@ def test_a_failed_job_complains_with_its_own_message_on_stderr_alone(logs, tmp_p
     assert said == ["error: folds.csv is missing\n"]
 
 
+def test_a_job_that_was_tried_again_and_went_well_has_not_failed(logs, tmp_path):
+    both = [started(number, logs[number]) + FAILED.format(number=number, log=logs[number]) for number in (1, 2)]
+    again = started(1, logs[1]) + FINISHED.format(number=1)
+    jobs, _ = printed("".join(both) + again, tmp_path)
+    assert [job.log for job in jobs.failed] == [logs[2]]
+    assert not jobs.running
+
+
 def test_a_bug_shows_the_end_of_the_log(logs, tmp_path):
     logs[1].write_text("Traceback\nZeroDivisionError\n")
     jobs, _ = printed(started(1, logs[1]) + FAILED.format(number=1, log=logs[1]), tmp_path)

@@ -103,7 +103,7 @@ class KaggleSource:
         self.classes = settings.class_names
         self.tables = {"train": self._read_truth(self.csv, settings, train_files)}
         train_ids = image_ids(self.tables["train"].ids, self.classes)
-        train = _match_ids(train_ids, train_files, self.csv)
+        train = _match_ids(train_ids, train_files, self.csv, settings.unlisted)
         test = by_stem(test_files)
         if self.test_csv:
             self.tables["test"] = self._read_truth(self.test_csv, settings, test_files)
@@ -190,15 +190,29 @@ class KaggleSource:
         return edges
 
 
-def _match_ids(ids: list[str], files: dict[str, Path], csv: Path) -> dict[str, Path]:
-    """Image file of every id of ``csv``; ids may have the files' suffixes or not."""
+def _match_ids(ids: list[str], files: dict[str, Path], csv: Path, unlisted: str | None = None) -> dict[str, Path]:
+    """Image file of every id; ids may have the files' suffixes or not.
+
+    Args:
+        unlisted: as ``data.unlisted``; None where that has no say.
+
+    Raises:
+        DataError: naming ids without a file, or files without an id that are not to be.
+    """
     with_suffix = any(Path(image_id).suffix.lower() in IMAGE_SUFFIXES for image_id in ids)
     paths = files if with_suffix else by_stem(files)
-    _check_pairs(paths, ids, "row", csv)
+    listed = set(ids)
+    if unlisted == "empty":
+        ids = [*ids, *(image_id for image_id in paths if image_id not in listed)]
+    elif unlisted == "leave-out":
+        paths = {image_id: path for image_id, path in paths.items() if image_id in listed}
+    _check_pairs(paths, ids, "row", csv, " (data.unlisted says what becomes of them)" if unlisted else "")
     return {image_id: paths[image_id] for image_id in ids}
 
 
-def _check_pairs(images: Collection[str], masks: Collection[str], what: str, place: Path | str) -> None:
+def _check_pairs(
+    images: Collection[str], masks: Collection[str], what: str, place: Path | str, advice: str = ""
+) -> None:
     """Every image has its mask and every mask its image.
 
     Raises:
@@ -208,7 +222,7 @@ def _check_pairs(images: Collection[str], masks: Collection[str], what: str, pla
     maskless = [image_id for image_id in images if image_id not in masked]
     imageless = [image_id for image_id in masks if image_id not in imaged]
     if maskless:
-        raise DataError(f"{place}: {len(maskless)} of the images have no {what}: {some(maskless)}")
+        raise DataError(f"{place}: {len(maskless)} of the images have no {what}: {some(maskless)}{advice}")
     if imageless:
         raise DataError(f"{place}: {len(imageless)} of the {what}s have no image: {some(imageless)}")
 

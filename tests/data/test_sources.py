@@ -125,6 +125,23 @@ def test_kaggle_without_sample_submission_takes_all_test_images(competition):
     assert ids_of(source, "test") == data.ids["test"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_kaggle_images_without_a_row_are_empty_or_left_out(competition, suffix):
+    data = competition(suffix=suffix)
+    listed = [f"{image_id},1 3" for image_id in data.ids["train"][1:4]]
+    data.write("train.csv", "image_id,rle", *listed)
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert "3 of the images have no row" in message_of(settings)
+    source = open_source(settings.model_copy(update={"unlisted": "empty"}), seed=0)
+    assert ids_of(source, "train") == data.ids["train"]
+    edges = [source.true_edges(sample, 64, 64)[0].size for sample in source.samples[:6]]
+    assert edges == [0, 2, 2, 2, 0, 0]
+    source = open_source(settings.model_copy(update={"unlisted": "leave-out"}), seed=0)
+    assert ids_of(source, "train") == data.ids["train"][1:4]
+    data.write("train.csv", "image_id,rle", *listed, "stranger,1 3")
+    assert "1 of the rows have no image: stranger" in message_of(settings.model_copy(update={"unlisted": "empty"}))
+
+
 def test_kaggle_without_test_images(competition):
     data = competition()
     settings = KaggleData(source="kaggle", root=data.root, test_images=None, sample_submission=None)

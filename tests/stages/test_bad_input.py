@@ -72,7 +72,8 @@ def test_an_image_without_mask_row(refused, data):
     del data.masks["a3"]
     data.ids["train"].remove("a3")
     data.write_csv()
-    assert refused("prepare") == [f"{data.root / 'train.csv'}: 1 of the images have no row: a3"]
+    advice = " (data.unlisted says what becomes of them)"
+    assert refused("prepare") == [f"{data.root / 'train.csv'}: 1 of the images have no row: a3{advice}"]
 
 
 def test_a_mask_row_without_image(refused, data):
