@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 from importlib.metadata import packages_distributions, version
 from modulefinder import ModuleFinder
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import nbformat
 import yaml
@@ -22,7 +22,7 @@ from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, write_json, write_text
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Plan
-from pipeline.config import DataSettings, Experiment
+from pipeline.config import DataSettings, EasyPortraitData, Experiment
 from pipeline.learning.predictor import stored_blend, used_models
 from pipeline.records import MADE_BY, record_of
 
@@ -110,9 +110,17 @@ def write_settings(path: Path, settings: Experiment) -> None:
 
 
 def names_of_data(data: DataSettings) -> tuple[str, str | None]:
-    """What the folder of the test images and the sample submission, if any, are called."""
+    """What the folder of the test images and the sample submission, if any, are called below the data's folder."""
+    if isinstance(data, EasyPortraitData):
+        return f"images/{data.test_split or 'test'}", None
     images, sample = getattr(data, "test_images", None), getattr(data, "sample_submission", None)
-    return Path(images or "test").name, sample and Path(sample).name
+    return _name_below(images or "test"), sample and _name_below(sample)
+
+
+def _name_below(place: str) -> str:
+    """The whole path, since several folders may have its last name; that alone where it leads out of the data's."""
+    path = PurePath(place)
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def needed_packages() -> dict[str, str]:

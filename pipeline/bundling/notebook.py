@@ -71,7 +71,7 @@ def make_notebook(
 
     Args:
         settings_file: the experiment's settings, relative to the bundle.
-        images: what the folder of the test images is called in the competition's data.
+        images: path of the folder of the test images in the competition's data.
         sample: likewise its sample submission; None where it has none.
         options: further ones of the command ``segment``.
         plan: what these amount to, in words.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.bundling.checking import Room
-from pipeline.bundling.contents import needed_packages
+from pipeline.bundling.contents import names_of_data, needed_packages
 from pipeline.bundling.execute import execute
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Estimate, Plan, Trial, best_within, masks_by, possible_plans
@@ -69,6 +69,40 @@ def test_the_notebook_finds_things_by_name_and_installs_what_is_missing(tmp_path
     assert [command[3:] for command in commands] == [
         ["install", "--quiet", "--no-index", "--find-links", tmp_path / "tiny" / "wheels", "nothing==2"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ({"source": "generated"}, ("test", None)),
+        ({"source": "easyportrait"}, ("images/test", None)),
+        ({"source": "easyportrait", "test_split": "val"}, ("images/val", None)),
+        ({"source": "folder", "test_images": None}, ("test", None)),
+        ({"source": "kaggle"}, ("test", "sample_submission.csv")),
+        (
+            {"source": "kaggle", "test_images": "stage2_test/images/", "sample_submission": "./csv/sample.csv"},
+            ("stage2_test/images", "csv/sample.csv"),
+        ),
+        (
+            {"source": "kaggle", "test_images": "/data/test_v2", "sample_submission": "../other/sample.csv"},
+            ("test_v2", "sample.csv"),
+        ),
+    ],
+)
+def test_data_are_looked_for_by_their_path_below_the_datas_folder(experiment, data, names):
+    assert names_of_data(experiment(data=data).data) == names
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_test_images(tmp_path, monkeypatch):
+    for name in ("annotations/test", "images/test"):
+        (tmp_path / "portraits" / name).mkdir(parents=True)
+    (tmp_path / "experiment.yaml").touch()
+    notebook = make_notebook("experiment.yaml", "images/test", None, [], "all")
+    places = notebook.cells[2].source.replace("/kaggle/input", str(tmp_path)).replace("parents[2]", "parent")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMAGES", raising=False)
+    exec(places, found := {})
+    assert found["IMAGES"] == tmp_path / "portraits" / "images" / "test"
 
 
 def test_nothing_in_it_names_where_it_was_made_or_start_weights(finished, bundled):
