@@ -40,7 +40,7 @@ class Predictor:
         """Read weights, blend and post-processing.
 
         Args:
-            sample: uint8 (n, H, W, 3), some images as ``small`` makes them, to compare engines on.
+            sample: uint8 (n, H, W, 3), some images as ``to_network_size`` makes them, to compare engines on.
             count: images to predict in all.
             folds: so many of each model's folds, the first ones; all where not given.
 
@@ -69,12 +69,16 @@ class Predictor:
         ]
         return cls(settings, engines, views, blend, stored_postprocess(tuning, artifacts.tuning))
 
-    def masks(self, photographs: Sequence[Photograph]) -> list[list[np.ndarray]]:
-        """The edges of each class of each photograph, column-major, uint32, at the photograph's own size."""
-        small = np.stack([to_network_size(photograph, self.settings) for photograph in photographs])
+    def masks(self, small: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[list[np.ndarray]]:
+        """The edges of each class of each photograph, column-major, uint32, at the photograph's own size.
+
+        Args:
+            small: uint8 (N, H, W, 3), of ``to_network_size``.
+            sizes: height and width of each photograph.
+        """
         views = range(len(self.settings.prediction.stored_views))
         members = [[of_fold[view] for of_fold in of_model] for of_model in self.maps(small) for view in views]
-        return self.edges(members, [(photograph.height, photograph.width) for photograph in photographs])
+        return self.edges(members, sizes)
 
     def maps(self, small: np.ndarray) -> list[list[np.ndarray]]:
         """What each model's folds say of images, each as ``predict_bytes`` has it, uint8 (V, N * C, H, W).

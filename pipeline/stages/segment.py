@@ -31,7 +31,7 @@ from pipeline.artifacts import whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
-from pipeline.data.images import IMAGE_SUFFIXES, Photograph, read_image
+from pipeline.data.images import IMAGE_SUFFIXES, read_image
 from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
@@ -76,14 +76,10 @@ def segment(
     written = " and ".join(str(place) for place in (output, csv) if place is not None)
     networks = f"{', '.join(settings.models)} (folds of each: {folds or settings.folds.count})"
     console.print(f"segment: {len(paths)} photographs by {networks}, to {written}")
-    first, _ = read_all(paths[:SAMPLE], settings.image.size)
-    if not first:
-        raise DataError(f"none of {some([str(path) for path in paths[:SAMPLE]])} is an image")
-    predictor = Predictor.load(
-        settings, np.stack([to_network_size(each.photograph, settings) for each in first]), len(paths), folds
-    )
+    first = first_readable(paths, settings)
+    predictor = Predictor.load(settings, small_copies(first), len(paths), folds) if first else None
     broken: list[str] = []
-    done = segmented(predictor, paths, broken, settings.prediction.batch_size)
+    done = segmented(predictor, paths, broken, settings)
     for each, edges in track(done, len(paths), "segment", console):
         rows.add(each, edges)
         if output is not None:
@@ -97,15 +93,22 @@ def segment(
 
 @dataclass(frozen=True)
 class Named:
-    """A photograph, decoded as small as the network permits, as ``prepare`` does, and its file."""
+    """What is kept of a photograph: its file, its own size, and as much of its pixels as the network sees."""
 
     path: Path
-    photograph: Photograph
+    small: np.ndarray
+    """uint8 (H, W, 3), of ``to_network_size``."""
+    height: int
+    width: int
 
     @property
     def name(self) -> str:
         """What its mask is called."""
         return self.path.stem
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
@@ -132,42 +135,63 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def read_all(paths: Sequence[Path], size: tuple[int, int]) -> tuple[list[Named], list[str]]:
-    """Decode photographs side by side: those that can be read, and what is wrong with the others."""
+def read_all(paths: Sequence[Path], settings: Experiment) -> tuple[list[Named], list[str]]:
+    """Decode and shrink photographs side by side: those that can be read, and what is wrong with the others."""
 
     def read(path: Path) -> Named | str:
         try:
-            return Named(path, read_image(path, at_least=size))
+            photograph = read_image(path, at_least=settings.image.size)
         except DataError as error:
             return str(error)
+        return Named(path, to_network_size(photograph, settings), photograph.height, photograph.width)
 
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(read, paths))
     return [each for each in found if isinstance(each, Named)], [each for each in found if isinstance(each, str)]
 
 
+def first_readable(paths: Sequence[Path], settings: Experiment) -> list[Named]:
+    """The first photographs that can be read, at most ``SAMPLE``; none where none can."""
+    found: list[Named] = []
+    for start in range(0, len(paths), SAMPLE):
+        found += read_all(paths[start : start + SAMPLE], settings)[0]
+        if len(found) >= SAMPLE:
+            break
+    return found[:SAMPLE]
+
+
+def small_copies(photographs: Sequence[Named]) -> np.ndarray:
+    """uint8 (N, H, W, 3), at network size."""
+    return np.stack([each.small for each in photographs])
+
+
 def segmented(
-    predictor: Predictor, paths: Sequence[Path], broken: list[str], batch_size: int
+    predictor: Predictor | None, paths: Sequence[Path], broken: list[str], settings: Experiment
 ) -> Iterator[tuple[Named, list[np.ndarray]]]:
-    """Photographs with the edges of each class; the next batch is decoded while one is computed."""
-    size = predictor.settings.image.size
+    """Photographs with the edges of each class; the next batch is decoded while one is computed.
+
+    Args:
+        predictor: None where no photograph can be read.
+        broken: gets what is wrong with those that cannot.
+    """
+    batch_size = settings.prediction.batch_size
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(read_all, batches[0], size)
+        waiting = ahead.submit(read_all, batches[0], settings)
         for following in [*batches[1:], None]:
             readable, unreadable = waiting.result()
             if following is not None:
-                waiting = ahead.submit(read_all, following, size)
+                waiting = ahead.submit(read_all, following, settings)
             broken += unreadable
             if readable:
-                yield from zip(readable, predictor.masks([each.photograph for each in readable]), strict=True)
+                masks = predictor.masks(small_copies(readable), [each.size for each in readable])
+                yield from zip(readable, masks, strict=True)
 
 
 def write_pictures(folder: Path, named: Named, edges: Sequence[np.ndarray], overlays: bool) -> None:
     """The mask and, if wanted, the overlay of a photograph."""
-    shape = (named.photograph.height, named.photograph.width)
-    masks = [from_edges(each, shape).astype(bool) for each in edges]
-    indices = np.zeros(shape, np.uint8)
+    masks = [from_edges(each, named.size).astype(bool) for each in edges]
+    indices = np.zeros(named.size, np.uint8)
     for number, mask in enumerate(masks, 1):
         indices[mask] = 255 if len(masks) == 1 else number
     with whole_or_absent(folder / "masks" / f"{named.name}.png") as path:
@@ -212,14 +236,15 @@ class Rows:
         return set(self.names)
 
     def check(self, there: set[str]) -> None:
-        """Refuse to begin where a photograph of the sample submission is missing."""
+        """Refuse to begin where the sample submission asks for nothing, or for a photograph that is missing."""
+        if self.sample is not None and not self.ids:
+            raise DataError(f"{self.sample}: has no rows: it names no image to segment")
         missing = [name for name in self.names if name not in there]
         if missing:
             raise DataError(f"{self.sample}: {len(missing)} of its images are not there: {some(missing)}")
 
     def add(self, named: Named, edges: Sequence[np.ndarray]) -> None:
-        shape = (named.photograph.height, named.photograph.width)
-        texts = [edges_to_text(each, shape, self.data.submission_format) for each in edges]
+        texts = [edges_to_text(each, named.size, self.data.submission_format) for each in edges]
         self.texts.update(zip(mask_ids([named.name], self.data.class_names), texts, strict=True))
 
     def write(self, path: Path) -> None:

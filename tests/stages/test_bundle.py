@@ -15,7 +15,7 @@ from pipeline.bundling.plans import Estimate, Plan, Trial, best_within, masks_by
 from pipeline.config import load_experiment
 from pipeline.data.images import read_image
 from pipeline.errors import DataError
-from pipeline.learning.predictor import Predictor
+from pipeline.learning.predictor import Predictor, to_network_size
 from pipeline.rle import dice
 from pipeline.stages.bundle import bundle
 
@@ -163,13 +163,14 @@ def test_parts_of_a_trial_are_what_segment_would_predict(finished):
     trial = Trial.run(settings, 4)
     part = Plan(1, (1.0,), flip=False)
     photographs = [read_image(path, at_least=settings.image.size) for path in sorted(finished[2].iterdir())]
+    copies = np.stack([to_network_size(each, settings) for each in photographs])
     changed = settings.model_copy(update={"prediction": settings.prediction.model_copy(update={"flip": False})})
     small = np.zeros((1, 64, 64, 3), np.uint8)
     for plan, predictor in (
         (Plan.whole(settings), Predictor.load(settings, small, 4)),
         (part, Predictor.load(changed, small, 4, folds=1)),
     ):
-        expected = [edges for of_image in predictor.masks(photographs) for edges in of_image]
+        expected = [edges for of_image in predictor.masks(copies, trial.sizes) for edges in of_image]
         found = masks_by(plan, trial.predictor, trial.maps, trial.sizes)
         # Single pixels differ, since views are rounded to bytes before their mean is.
         assert min(dice(*pair) for pair in zip(found, expected, strict=True)) > 0.95

@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pipeline.config import load_experiment
 from pipeline.rle import decode
+from pipeline.stages.segment import read_all
 
 
 def test_test_images_get_the_masks_of_the_submission(finished, tmp_path, command_line):
@@ -53,6 +55,41 @@ def test_a_sample_submission_gives_order_columns_and_empty_masks(finished, tmp_p
     assert "1 of its images are not there: broken" in err
 
 
+def test_photographs_that_cannot_be_read_may_come_first_or_be_all(finished, tmp_path, command_line):
+    artifacts, experiment, photographs = finished
+    submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+    junk, rows, sample = tmp_path / "junk", tmp_path / "rows.csv", tmp_path / "sample.csv"
+    junk.mkdir()
+    for number in range(8):
+        (junk / f"0{number}.jpg").write_text("no picture")
+    for folders in ([junk, photographs], [junk]):
+        ids = [path.stem for folder in folders for path in sorted(folder.iterdir())]
+        sample.write_text("image_id,rle\n" + "".join(f"{image_id},\n" for image_id in ids))
+        words = ("segment", "--experiment", experiment, *folders, "--csv", rows, "--sample", sample)
+        status, _, err = command_line(*words)
+        assert status == 1
+        assert err.count("not an image") == 8
+        found = pd.read_csv(rows, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+        assert found.to_dict() == {image_id: submission.get(image_id, "") for image_id in ids}
+    sample.write_text("image_id,rle\n")
+    assert "sample.csv: has no rows" in command_line(*words)[2]
+
+
+def test_pixels_are_kept_at_the_networks_size_only(tmp_path, write_experiment):
+    settings = load_experiment(write_experiment(tmp_path))
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    for path in paths[::2]:
+        Image.fromarray(np.full((300, 200, 3), 7, np.uint8)).save(path)
+    paths[1].touch()
+    named, broken = read_all(paths, settings)
+    assert [(each.name, each.size, each.small.nbytes) for each in named] == [
+        (name, (300, 200), 64 * 64 * 3) for name in "ac"
+    ]
+    assert all(each.small.base is None for each in named)
+    assert len(broken) == 1
+    assert str(paths[1]) in broken[0]
+
+
 def test_misuse_is_refused(finished, tmp_path, command_line):
     _, experiment, photographs = finished
     assert command_line("segment", "--experiment", experiment, photographs)[0] == 2  # nowhere to write to
@@ -76,13 +113,12 @@ def test_an_unfinished_experiment_names_the_stage_to_run(tmp_path, write_experim
 
 
 def test_several_classes_are_numbered(tmp_path):
-    from pipeline.data.images import Photograph
     from pipeline.rle import to_edges
     from pipeline.stages.segment import Named, write_pictures
 
     first, second = np.zeros((2, 6, 8), np.uint8)
     first[:3], second[2:5] = 1, 1
-    named = Named(tmp_path / "a.png", Photograph(np.zeros((6, 8, 3), np.uint8), 6, 8))
+    named = Named(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8), height=6, width=8)
     write_pictures(tmp_path, named, [to_edges(first), to_edges(second)], overlays=False)
     expected = np.where(second, 2, first)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "masks" / "a.png")), expected)
