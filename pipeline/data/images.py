@@ -19,6 +19,10 @@ from pipeline.rle import to_edges
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 EXIF_ORIENTATION = 0x0112
 ORIENTATIONS_ON_THE_SIDE = (5, 6, 7, 8)
+MOST_PIXELS = 2**32 - 1  # that the edges of ``pipeline.rle`` can number
+
+# Pillow takes images of more than 179 megapixels for an attack; these are the user's own, and slides are larger.
+Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,12 @@ class _open:
             raise DataError(f"{self.path}: no such file") from None
         except UnidentifiedImageError:
             raise DataError(f"{self.path}: not an image, or of an unknown kind") from None
-        except (OSError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path}: {error}") from None
+        width, height = self.image.size
+        if height * width > MOST_PIXELS:
+            self.image.close()
+            raise DataError(f"{self.path}: has {height} x {width} pixels (height x width), more than {MOST_PIXELS}")
         return self.image
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -118,6 +120,27 @@ def test_a_file_that_is_no_image_is_named(tmp_path, read, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"text\.jpg: not an image"):
         read(path)
+
+
+def test_an_image_may_have_as_many_pixels_as_a_mask_can(tmp_path):
+    path = tmp_path / "slide.bmp"
+
+    def write_header(height, width):
+        path.write_bytes(struct.pack("<2s6I2H6I", b"BM", 54, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0))
+
+    for size in ((30_000, 20_000), (65_535, 65_537)):
+        write_header(*size)
+        assert read_size(path) == size
+    write_header(65_536, 65_536)
+    with pytest.raises(DataError, match=r"slide\.bmp: has 65536 x 65536 pixels .*, more than 4294967295"):
+        read_size(path)
+
+
+def test_a_damaged_header_is_named(tmp_path):
+    path = tmp_path / "short.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s5sI", 5, b"IHDR", b"", zlib.crc32(b"IHDR" + bytes(5))))
+    with pytest.raises(DataError, match=r"short\.png: Truncated IHDR chunk"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("read", [read_image, read_size, read_class_map])
