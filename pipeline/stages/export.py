@@ -3,8 +3,10 @@
 Reads   kfold/<experiment>/<model>/fold<k>/weights.safetensors
 Writes  DIR/<model>-fold<k>.onnx        uint8 (N, 3, H, W), RGB -> logits, float32 (N, C, H, W), for any N; it
                                         normalises the image itself
-        DIR/<model>-fold<k>.onnx.json   input size, how an image is brought to it, classes, how far its probabilities
-                                        are from PyTorch's on random images
+        DIR/<model>-fold<k>.onnx.json   height and width of the input; image_height, image_width and fit, how an image
+                                        is brought to that size first; overlap, the least share of a side that inputs
+                                        have in common, which are tiles where that size is larger; classes; how far its
+                                        probabilities are from PyTorch's on random images
 
     python -m pipeline export --experiment pipeline/experiments/demo.yaml -o onnx/
 """
@@ -62,7 +64,10 @@ def export(
                 "output": OUTPUT,
                 "height": size[0],
                 "width": size[1],
+                "image_height": settings.image.size[0],
+                "image_width": settings.image.size[1],
                 "fit": settings.image.fit,
+                "overlap": settings.image.overlap,
                 "classes": [name or None for name in settings.data.class_names],
                 "largest_difference_of_a_probability": apart,
             }

@@ -14,7 +14,11 @@ from pipeline.records import Record
 @pytest.fixture
 def trained(tmp_path, write_experiment):
     """Two folds' networks, with random weights."""
-    path = write_experiment(tmp_path, image={"size": [64, 96]})
+    return with_weights(write_experiment(tmp_path, image={"size": [64, 96]}))
+
+
+def with_weights(path):
+    """An experiment's file, and the artifacts that have its networks."""
     experiment = load_experiment(path)
     for fold in range(2):
         torch.manual_seed(fold)
@@ -38,7 +42,17 @@ def test_every_fold_is_a_model_that_answers_as_the_network_does(trained, tmp_pat
         assert np.abs(logits - exact.numpy()).max() < 1e-3
         about = json.loads(path.with_name(path.name + ".json").read_text())
         assert (about["height"], about["width"], about["classes"]) == (64, 96, [None])
+        assert (about["image_height"], about["image_width"]) == (64, 96)
         assert about["largest_difference_of_a_probability"] < 1e-3
+
+
+def test_of_tiles_the_whole_images_size_and_the_overlap_are_told(tmp_path, write_experiment, command_line):
+    image = {"size": [128, 160], "tile": [64, 96], "overlap": 0.5, "fit": "letterbox"}
+    experiment, _ = with_weights(write_experiment(tmp_path, image=image))
+    assert command_line("export", "--experiment", experiment, "-o", tmp_path / "onnx")[0] == 0
+    about = json.loads((tmp_path / "onnx" / "unet-fold0.onnx.json").read_text())
+    names = ("height", "width", "image_height", "image_width", "overlap", "fit")
+    assert [about[name] for name in names] == [64, 96, 128, 160, 0.5, "letterbox"]
 
 
 def test_a_model_that_differs_is_not_written(trained, tmp_path, command_line, monkeypatch):
