@@ -24,7 +24,7 @@ ALWAYS_DIFFERENT = ("name", "workspace")
 
 @dataclass(frozen=True)
 class Change:
-    """A mask's Dice in both runs."""
+    """A mask's Dice in both runs; NaN where it is left out."""
 
     mask_id: str
     dice: float
@@ -83,11 +83,13 @@ def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_sco
     rows, other_rows = common_rows(run, other)
     counts, other_counts = scores.cross_fitted.take(rows), other_scores.cross_fitted.take(other_rows)
     tuned = run.tuning["settings"]
-    metric, both_empty = metrics_by_name(tuned["beta"])[run.tuning["metric"]], float(tuned["both_empty"])
+    metric, both_empty = metrics_by_name(tuned["beta"])[run.tuning["metric"]], scores.both_empty
     comparison = compare(metric, counts, other_counts, both_empty, groups=run.groups[rows])
-    gains = dice(counts) - dice(other_counts)
+    values, other_values = dice(counts, both_empty), dice(other_counts, both_empty)
+    # As in ``compare`` a mask that is left out counts as 1: one that only this run leaves empty is better.
+    gains = np.nan_to_num(values, nan=1.0) - np.nan_to_num(other_values, nan=1.0)
     order = np.argsort(gains, kind="stable")
-    changed = Changes(run, other, rows, other_rows, dice(counts), dice(other_counts))
+    changed = Changes(run, other, rows, other_rows, values, other_values)
     return Against(
         name=other.settings.name,
         masks=len(rows),

@@ -4,22 +4,24 @@ const byId = (id) => document.getElementById(id);
 const percent = (part, whole) => (whole ? `${(100 * part / whole).toFixed(2)}%` : '–');
 
 /* The panel: one mask at a threshold that can be moved. */
-const { colours, masks } = JSON.parse(byId('data').textContent);
+const { colours, bothEmpty, masks } = JSON.parse(byId('data').textContent);
 const BLUE = [53, 224, 255, 225], PINK = [255, 61, 127, 225], WHITE = [255, 255, 255, 110];
 
 function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-function diceAt(mask, threshold) {
+/* bothEmpty is the Dice where nothing is and nothing is predicted; null: such a mask is left out. */
+function diceAt(mask, threshold, empty = bothEmpty) {
   const total = mask.predicted[threshold] + mask.true;
-  return total ? 2 * mask.intersection[threshold] / total : 1;
+  return total ? 2 * mask.intersection[threshold] / total : empty;
 }
 
 function bestThreshold(mask) {
+  const empty = bothEmpty ?? 1;
   let best = mask.threshold;
   for (let threshold = 0; threshold < 256; threshold++) {
-    if (diceAt(mask, threshold) > diceAt(mask, best)) best = threshold;
+    if (diceAt(mask, threshold, empty) > diceAt(mask, best, empty)) best = threshold;
   }
   return best;
 }
@@ -51,7 +53,7 @@ function update() {
   const inside = mask.intersection[threshold], predicted = mask.predicted[threshold];
   drawOverlay(mask, threshold, document.querySelector('input[name=view]:checked').value);
   byId('value').textContent = `${threshold}/255`;
-  byId('dice').textContent = diceAt(mask, threshold).toFixed(4);
+  byId('dice').textContent = diceAt(mask, threshold)?.toFixed(4) ?? '–';
   byId('missed').textContent = percent(mask.true - inside, mask.true);
   byId('extra').textContent = percent(predicted - inside, predicted);
   const marker = byId('curve').querySelector('line');
@@ -74,7 +76,8 @@ function show(place) {
   byId('photo').src = mask.photo;
   byId('submitted').textContent = mask.dice;
   byId('rules').textContent = `As submitted: ${mask.rules}.`;
-  const points = Array.from({ length: 256 }, (_, threshold) => `${threshold},${(58 - 56 * diceAt(mask, threshold)).toFixed(1)}`);
+  const scored = [...Array(256).keys()].filter((threshold) => diceAt(mask, threshold) !== null);
+  const points = scored.map((threshold) => `${threshold},${(58 - 56 * diceAt(mask, threshold)).toFixed(1)}`);
   byId('curve').querySelector('polyline').setAttribute('points', points.join(' '));
   setThreshold(mask.threshold);
 }

@@ -14,8 +14,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pipeline.artifacts import settings_text
-from pipeline.metrics import dice, metrics_by_name
+from pipeline.artifacts import nan_as_none, settings_text
+from pipeline.metrics import metrics_by_name
 from pipeline.records import MADE_BY
 from pipeline.report.against import Against
 from pipeline.report.charts import Chart, area_chart, learning_charts, threshold_chart
@@ -50,14 +50,19 @@ def render_page(run: FinishedRun, scores: Scores, results: dict[str, Any], again
         metric=TITLES[results["metric"]],
         ensemble=run.tuning["sets"]["ensemble"],
         headline=next(row for row in results["rows"] if row["model"] == "ensemble"),
-        errors=error_kinds(scores.chosen),
+        scored=len(scores.worst_first),
+        errors=error_kinds(scores.chosen, scores.both_empty),
         trainings=trainings,
         learning=_learning_charts(run, trainings),
         thresholds=_threshold_charts(run),
         areas=_area_chart(run, scores),
         galleries=_galleries(run, scores),
         in_panel=in_panel,
-        panel={"colours": COLOURS.tolist(), "masks": [_panel_entry(run, scores, row) for row in in_panel]},
+        panel={
+            "colours": COLOURS.tolist(),
+            "bothEmpty": nan_as_none(scores.both_empty),
+            "masks": [_panel_entry(run, scores, row) for row in in_panel],
+        },
         table=[_row(run, scores, int(row), in_panel) for row in table_rows(scores.worst_first)],
         value_title=_value_title(run),
         folds=fold_table(run, scores.chosen.true),
@@ -164,11 +169,11 @@ def _row(run: FinishedRun, scores: Scores, row: int, in_panel: dict[int, int]) -
     one = scores.chosen.take(slice(row, row + 1))
     inside, predicted, true = (int(part[0]) for part in (one.intersection, one.predicted, one.true))
     tuned = run.tuning["settings"]
-    value = metrics_by_name(tuned["beta"])[run.tuning["metric"]].formula(one, float(tuned["both_empty"]))
+    value = metrics_by_name(tuned["beta"])[run.tuning["metric"]].formula(one, scores.both_empty)
     return Row(
         mask_id=run.masks["mask_id"].iat[row],
         fold=int(run.masks["fold"].iat[row]),
-        dice=float(dice(one)[0]),
+        dice=float(scores.dice[row]),
         value=float(value[0]),
         area=true / int(run.pixels[row]),
         missed=1 - inside / true if true else np.nan,

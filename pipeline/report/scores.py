@@ -27,16 +27,19 @@ class Scores:
     """At the submission's settings: optimistic, since they were chosen on these masks."""
     cross_fitted: Counts
     """At the settings that were chosen without each mask's fold."""
+    both_empty: float = 1.0
+    """What a mask scores where nothing is and nothing is predicted; NaN leaves it out."""
 
     @cached_property
     def dice(self) -> np.ndarray:
-        """float64 (N,), at the submission's settings."""
-        return dice(self.chosen)
+        """float64 (N,), at the submission's settings; NaN for masks that are left out."""
+        return dice(self.chosen, self.both_empty)
 
     @cached_property
     def worst_first(self) -> np.ndarray:
-        """int (N,), rows by rising Dice."""
-        return np.argsort(self.dice, kind="stable")
+        """int (n,), rows by rising Dice, without masks that are left out."""
+        order = np.argsort(self.dice, kind="stable")
+        return order[~np.isnan(self.dice[order])]
 
 
 def score_masks(run: FinishedRun, console: Console) -> Scores:
@@ -53,7 +56,8 @@ def score_masks(run: FinishedRun, console: Console) -> Scores:
             found[kind, :, row] = intersection(edges, image.true_edges), area(edges)
 
     for_each_image(fill, track(run.held(), count, f"report {run.settings.name}", console))
-    return Scores(Counts(*found[0], true), Counts(*found[1], true))
+    both_empty = float(run.tuning["settings"]["both_empty"])
+    return Scores(Counts(*found[0], true), Counts(*found[1], true), both_empty)
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,11 @@ class ErrorKind:
     """Their share of the predicted pixels that are not true."""
 
 
-def error_kinds(counts: Counts) -> list[ErrorKind]:
-    """Where the score is lost: masks by kind of error, each mask in one of them."""
-    values = dice(counts)
+def error_kinds(counts: Counts, both_empty: float = 1.0) -> list[ErrorKind]:
+    """Where the score is lost: masks by kind of error, each mask that is not left out in one of them."""
+    values = dice(counts, both_empty)
+    counted = ~np.isnan(values)
+    counts, values = counts.take(counted), values[counted]
     lost, missed = 1 - values, counts.true - counts.intersection
     extra = counts.predicted - counts.intersection
     kinds = []
@@ -83,7 +89,7 @@ def error_kinds(counts: Counts) -> list[ErrorKind]:
 
 
 def _kinds(counts: Counts, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Names and bool (N,), which together hold every mask once."""
+    """Names and bool (N,), which together hold every mask once; no value is NaN."""
     false_alarm = (counts.true == 0) & (counts.predicted > 0)
     overlooked = (counts.true > 0) & (counts.predicted == 0)
     kinds = [("nothing there, something predicted", false_alarm), ("something there, nothing predicted", overlooked)]

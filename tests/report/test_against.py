@@ -45,6 +45,20 @@ def test_the_masks_that_changed_most_come_first(run, scores, other, other_scores
     assert found.better[0].picture != found.better[0].other_picture
 
 
+def test_masks_that_only_one_run_leaves_empty_are_gains_whatever_they_score(run, scores, other, other_scores):
+    (row, *_) = np.flatnonzero((scores.cross_fitted.true == 0) & (scores.cross_fitted.predicted == 0))
+    predicted = other_scores.cross_fitted.predicted.copy()
+    predicted[row] = 5
+    found = {}
+    for rule in (1.0, 0.0, np.nan):
+        theirs = replace(other_scores, cross_fitted=replace(other_scores.cross_fitted, predicted=predicted))
+        against = compare_runs(run, replace(scores, both_empty=rule), other, theirs)
+        found[rule] = [(each.dice, each.other) for each in against.better if each.mask_id == run.masks["mask_id"][row]]
+    assert found[1.0] == [(1.0, 0.0)]
+    assert found[0.0] == []
+    assert np.array_equal(found[np.nan], [(np.nan, 0.0)], equal_nan=True)
+
+
 def test_rows_are_joined_by_id_and_others_are_counted(run, scores, other, other_scores):
     """Another order, and some images in one run only, as when data.root got new images."""
     rows = np.random.default_rng(0).permutation(len(other.masks))[:-4]

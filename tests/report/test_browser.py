@@ -1,13 +1,15 @@
 """The page in a real browser: no errors, nothing asked of the network, and everything can be used by keyboard."""
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from pipeline.postprocess import Postprocess
 from pipeline.report.page import render_page
-from pipeline.report.scores import score_masks
+from pipeline.report.scores import Scores, score_masks
 from pipeline.rle import dice
 from pipeline.stages.report import results_of
 
@@ -102,6 +104,23 @@ def test_best_threshold_and_views(opened, text, run, scores):
     probability = tab.locator("#overlay").screenshot()
     tab.get_by_label("photograph").check()
     assert len({difference, probability, tab.locator("#overlay").screenshot()}) == 3
+
+
+@pytest.mark.parametrize(("rule", "shown"), [(1.0, "1.0000"), (0.0, "0.0000"), (np.nan, "\N{EN DASH}")])
+def test_where_nothing_is_the_dice_is_that_of_the_rule(opened, run, scores, rule, shown):
+    """A false alarm, which is none at a threshold above all probabilities."""
+    row = int(np.flatnonzero(scores.chosen.true == 0)[0])
+    predicted = scores.chosen.predicted.copy()
+    predicted[row] = 1
+    alarmed = Scores(replace(scores.chosen, predicted=predicted), scores.cross_fitted, rule)
+    tab = opened(render_page(run, alarmed, results_of(run)))
+    tab.locator("#pick").select_option(f"{run.masks['mask_id'].iat[row]}: 0.0000")
+    tab.locator("#threshold").fill("0")
+    assert tab.locator("#dice").text_content() == "0.0000"
+    tab.locator("#threshold").fill("255")
+    assert tab.locator("#dice").text_content() == shown
+    tab.locator("#best").click()
+    assert tab.locator("#dice").text_content() == shown
 
 
 def test_headings_sort_and_the_field_filters(opened, text, run, scores):

@@ -68,7 +68,7 @@ def test_the_numbers_are_those_of_the_artifacts(page, run, scores):
     tuned = run.tuning["sets"]["ensemble"]
     for value in (tuned["cross_fitted"], *tuned["cross_fitted_ci95"], tuned["tuned"], *tuned["at_half_by_fold"]):
         assert f"{value:.4f}" in page
-    masks = json.loads(next(each for each in Elements(page).scripts if each.startswith('{"colours"')))["masks"]
+    masks = json.loads(next(each for each in Elements(page).scripts if each.startswith("{")))["masks"]
     by_id = dict(zip(run.masks["mask_id"], scores.dice, strict=True))
     assert {mask["label"]: mask["dice"] for mask in masks} == {each: f"{value:.4f}" for each, value in by_id.items()}
     assert all(mask["threshold"] == run.postprocess[0].threshold for mask in masks)
@@ -128,6 +128,21 @@ def test_a_metric_of_its_own_has_a_column(run, scores):
     page = render_page(replace(run, tuning=tuning), scores, {**results_of(run), "metric": "tgs-map"})
     assert '<button type="button">tgs-map</button>' in page
     assert "mean precision at IoU 0.50 to 0.95" in page
+
+
+def test_masks_that_are_left_out_are_nowhere(run, scores):
+    page = render_page(run, replace(scores, both_empty=np.nan), results_of(run))
+    left_out = run.masks["mask_id"][(scores.chosen.true == 0) & (scores.chosen.predicted == 0)].tolist()
+    rest = len(run.masks) - len(left_out)
+    assert left_out
+    assert f"nothing is predicted in {len(left_out)} masks" in page
+    assert f"All {rest} masks." in page
+    table = re.search(r'<table id="table">.*?</table>', page, re.DOTALL)[0]
+    listed = re.findall(r'<th scope="row">(.*?)</th>', table)
+    assert listed == [each for each in run.masks["mask_id"].iloc[scores.worst_first] if each not in left_out]
+    data = json.loads(next(each for each in Elements(page).scripts if each.startswith("{")))
+    assert data["bothEmpty"] is None
+    assert len(data["masks"]) == rest
 
 
 def test_what_has_no_score_has_a_dash(run, scores):
