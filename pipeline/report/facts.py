@@ -92,7 +92,7 @@ class Leaks:
 
 
 def find_leaks(run: FinishedRun) -> Leaks:
-    """Look for groups, identical files and near-duplicates in two folds, and for training images in the test set."""
+    """Look for groups, identical files and near-duplicates in two folds, and for training files in the test set."""
     fold = run.folds["fold"].to_numpy()
     ids = run.images["image_id"].tolist()
     fold_of = dict(zip(ids, fold.tolist(), strict=True))
@@ -108,7 +108,7 @@ def find_leaks(run: FinishedRun) -> Leaks:
         pairs = [Pair(a, b, sha_of[a] == sha_of[b], fold_of[a]) for a, b in known]
         torn = [f"{pair.first} and {pair.second}" for pair in pairs if fold_of[pair.second] != pair.fold]
         checks.append(Check("near-duplicates in two folds", torn))
-    checks.append(Check("test images that are training images, too", _in_test_set(run)))
+    checks.append(Check("identical files in the training and the test set", _in_test_set(run)))
     return Leaks(checks, pairs)
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.data.cache import read_images
 from pipeline.report.facts import find_leaks, fold_table, read_trainings, settings_differences
 
 
@@ -33,6 +34,10 @@ def test_leaks_are_named(run):
     assert f"{torn.first} and {torn.second}" in found["near-duplicates in two folds"]
     copied = run.images.assign(sha256="same")
     assert find_leaks(replace(run, images=copied)).checks[2].found == ["same"]
+    test = read_images(run.artifacts, "test")
+    uploaded = run.images.assign(sha256=test["sha256"].iat[1])
+    found = {check.what: check.found for check in find_leaks(replace(run, images=uploaded)).checks}
+    assert found["identical files in the training and the test set"] == [test["image_id"].iat[1]]
 
 
 def test_duplicates_that_were_not_written_down_are_not_claimed_to_be_none(run):
