@@ -36,6 +36,7 @@ from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
 from pipeline.rle import edges_to_text, from_edges, split_class, write_csv
+from pipeline.rle.threads import available_cores
 
 COLOURS = ((255, 61, 127), (53, 224, 255), (255, 200, 40), (120, 220, 90), (170, 120, 255), (255, 130, 60))
 TINT = 0.35
@@ -145,7 +146,7 @@ def read_all(paths: Sequence[Path], settings: Experiment) -> tuple[list[Named], 
             return str(error)
         return Named(path, to_network_size(photograph, settings), photograph.height, photograph.width)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:  # each holds a whole photograph
         found = list(pool.map(read, paths))
     return [each for each in found if isinstance(each, Named)], [each for each in found if isinstance(each, str)]
 
