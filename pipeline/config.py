@@ -525,8 +525,8 @@ class TuningSettings(Settings):
     """The search for the post-processing of the maps: thresholds, minimum areas, holes and components.
 
     A richer kind of rule is taken only where it is better than the simpler ones, beyond noise, on folds that its
-    settings were not chosen on; so a wide search costs time, not honesty. That takes three folds: with two,
-    thresholds are all that is searched.
+    settings were not chosen on; so a wide search costs time, not honesty. That takes three folds and six groups of
+    images: with fewer, thresholds are all that is searched.
     """
 
     metric: Literal[tuple(METRICS)] = "dice"
