@@ -58,7 +58,9 @@ def test_two_processes_share_a_training_and_score_every_held_out_image_once(
 def test_tiles_from_photographs_to_maps_of_the_whole_size(tmp_path, write_experiment, command_line):
     tiles = {"size": [96, 96], "tile": [64, 32], "overlap": 0.3}
     recipe = {"epochs": 1, "batch_size": 2, "precision": "fp32"}
-    experiment = write_experiment(tmp_path, data=DATA, image=tiles, training=recipe)
+    # In bf16 oneDNN's convolutions with a stride read past the end of images that have become one or two pixels wide.
+    exact = {"precision": "fp32"}
+    experiment = write_experiment(tmp_path, data=DATA, image=tiles, training=recipe, prediction=exact)
     one = ("--model", "unet", "--fold", 0)
     for stage in (["prepare"], ["split"], ["train", *one], ["predict", *one]):
         status, _, errors = command_line(*stage, "--experiment", experiment)
