@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import errno
-import fcntl
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from numba.np import linalg
@@ -20,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.errors import DataError
+from pipeline.locks import wait_for_lock
 from pipeline.rle import RleError
 
 if TYPE_CHECKING:
@@ -64,23 +63,7 @@ def join_run(parent: int) -> None:
     """
     die_with(parent)
     os.environ[PARENT] = str(os.getpid())  # of the processes of a training on several devices
-    if not try_lock(sys.stdout):
-        fcntl.flock(sys.stdout, fcntl.LOCK_EX)
-
-
-def try_lock(file: IO[str]) -> bool:
-    """Lock a file for this process, if no other has; as long as it is open, however the process ends.
-
-    On a file system without locks, as some clusters mount theirs, any file counts as locked by whoever asks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-            raise
-    return True
+    wait_for_lock(sys.stdout)
 
 
 def make_console(quiet: bool) -> Console:

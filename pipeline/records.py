@@ -49,7 +49,18 @@ WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}}
 """A model's settings that change nothing in its weights."""
 
 NEUTRAL = (
-    *("artifacts", "command", "config", "errors", "members", "next_step", "object_store", "records", "results"),
+    *(
+        "artifacts",
+        "command",
+        "config",
+        "errors",
+        "locks",
+        "members",
+        "next_step",
+        "object_store",
+        "records",
+        "results",
+    ),
     "report.preview",
 )
 """Modules of the project whose code changes no artifact: what they settle shows in settings, paths,
@@ -160,19 +171,24 @@ def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]])
         found.update(dict.fromkeys(further, UPSTREAM))
 
 
+def made_from_small_copies(experiment: Experiment) -> list[Path]:
+    """Weights and maps of all folds."""
+    artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
+    weights = [artifacts.fold(model, fold).weights for model in experiment.models for fold in folds]
+    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
+    return [*weights, *(maps for each in of_members for maps in (each.oof, *each.tests))]
+
+
 def _stored_records(experiment: Experiment) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Files with a record, and the record; None for a file that cannot be read.
 
     Files of models, folds, views and parts that other settings had are left out: nothing of the experiment reads them.
     """
     artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
-    of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
-    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
     own = [
         *(artifacts.images, artifacts.folds),
         *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
-        *(each.weights for each in of_models),
-        *(maps for each in of_members for maps in (each.oof, *each.tests)),
+        *made_from_small_copies(experiment),
         *(artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights),
         *(artifacts.tuning, artifacts.score, artifacts.results, artifacts.submission_record),
     ]

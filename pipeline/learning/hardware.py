@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ from typing import IO, Literal
 
 import torch
 
+from pipeline.locks import try_lock
 from pipeline.rle.threads import available_cores
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -39,7 +39,7 @@ def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
     taken: dict[str, IO[str]] = {}
     for device in devices:
         path = (folder or Path(tempfile.gettempdir())) / f"pipeline-gpu-{device}.lock"
-        if len(taken) < count and (lock := _try_lock(path)):
+        if len(taken) < count and (lock := _open_locked(path)):
             taken[device] = lock
     if len(taken) < count:
         return []
@@ -48,17 +48,15 @@ def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
     return list(taken)
 
 
-def _try_lock(path: Path) -> IO[str] | None:
+def _open_locked(path: Path) -> IO[str] | None:
     try:
         file = path.open("r")  # of another user, it may be, which can be locked and not be written to
     except FileNotFoundError:
         file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if try_lock(file):
+        return file
+    file.close()
+    return None
 
 
 def best_device() -> torch.device:

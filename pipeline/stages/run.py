@@ -15,7 +15,6 @@ too; the status is then 128 and the signal's number.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -40,13 +39,13 @@ from pipeline.command import (
     die_with,
     make_console,
     run_command,
-    try_lock,
 )  # fmt: skip
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
+from pipeline.locks import try_lock, wait_for_lock
 from pipeline.next_step import check_of_submission, say_next
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
-from pipeline.records import UPSTREAM, outdated, record_of
+from pipeline.records import UPSTREAM, made_from_small_copies, outdated, record_of
 from pipeline.results import results_table
 
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -116,12 +115,9 @@ def _renew_small_copies(settings: Experiment, console: Console) -> None:
 
     If the table of images is then what it was, its record stays, with its time: nothing that reads it is made anew.
     """
-    artifacts, folds = Artifacts.of(settings), range(settings.folds.count)
+    artifacts = Artifacts.of(settings)
     record = record_of(artifacts.images)
-    made = [artifacts.fold(model, fold).weights for model in settings.models for fold in folds]
-    for of_member in (artifacts.fold(member, fold) for member in settings.members for fold in folds):
-        made += [of_member.oof, *of_member.tests]
-    if not record.exists() or all(record_of(each).exists() for each in made):
+    if not record.exists() or all(record_of(each).exists() for each in made_from_small_copies(settings)):
         return
     from pipeline.data.cache import CachePaths, open_small  # with pandas, which other runs do without
 
@@ -291,7 +287,7 @@ def _wait_for_earlier_jobs(logs: Path, console: Console) -> None:
         with log.open("a") as file:
             if not try_lock(file):
                 console.print(f"run: waiting for a job of an earlier run, see {log}")
-                fcntl.flock(file, fcntl.LOCK_EX)
+                wait_for_lock(file)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, save_settings
-from pipeline.command import try_lock
 from pipeline.config import load_experiment
 from pipeline.geometry import restore
+from pipeline.locks import try_lock
 from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import decode, from_edges
 from pipeline.stages.run import available_memory
