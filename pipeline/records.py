@@ -49,18 +49,8 @@ WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}}
 """A model's settings that change nothing in its weights."""
 
 NEUTRAL = (
-    *(
-        "artifacts",
-        "command",
-        "config",
-        "errors",
-        "locks",
-        "members",
-        "next_step",
-        "object_store",
-        "records",
-        "results",
-    ),
+    *("artifacts", "command", "config", "errors", "locks"),
+    *("members", "next_step", "object_store", "records", "results"),
     "report.preview",
 )
 """Modules of the project whose code changes no artifact: what they settle shows in settings, paths,
