@@ -173,6 +173,8 @@ class KaggleData(DataSettings):
     """What becomes of training images without a row in ``train_csv``: some competitions list only those with a mask."""
     columns: tuple[str, str] | None = None
     """Names of the id and the RLE column of ``train_csv``; found by their usual names when not given."""
+    unite_rows: bool = False
+    """Whether rows of one id (and class) are parts of one mask, as ships or nodules of an image are; else refused."""
     group_column: str | None = None
     """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene)."""
 

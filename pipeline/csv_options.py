@@ -11,7 +11,7 @@ import typer
 
 from pipeline.errors import DataError, some
 from pipeline.metrics import METRICS
-from pipeline.rle import RleFormat, RleTable, SizeNeededError, find_class_column, read_csv
+from pipeline.rle import RepeatedIdsError, RleFormat, RleTable, SizeNeededError, find_class_column, read_csv
 
 FormatOption = Annotated[
     str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
@@ -36,6 +36,9 @@ SizeColumnsOption = Annotated[
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images, to read their sizes from.")
+]
+UniteOption = Annotated[
+    bool, typer.Option("--unite", help="Rows of one id are parts of one mask: unite them; else they are refused.")
 ]
 
 MetricOption = Annotated[Literal[tuple(METRICS)], typer.Option("--metric", help="The score that counts.")]
@@ -111,7 +114,7 @@ def read_masks(
     shape: tuple[int, int] | None = None,
     images: Path | None = None,
     sizes: Mapping[str, tuple[int, int]] | None = None,
-    unique: bool = False,
+    unite: bool = False,
 ) -> RleTable:
     """The masks of a CSV file, as the options above describe it.
 
@@ -121,10 +124,11 @@ def read_masks(
         size_columns: ``H,W``.
         images: a folder; an id is the name of a file in it, with or without the suffix.
         sizes: (height, width) by the image's id where they are known already, as the truth's are; instead of the above.
-        unique: refuse an id with several rows instead of uniting them.
+        unite: an id's rows are parts of one mask.
 
     Raises:
-        DataError: no such file, two sources of sizes or none where one is needed, or an id without an image.
+        DataError: no such file, two sources of sizes or none where one is needed, an id without an image, or one with
+            several rows that are not to be united.
         RleError: the file is not what its format says.
     """
     given = [
@@ -143,10 +147,15 @@ def read_masks(
             size_columns=column_pair(size_columns, "--size-columns"),
             shape=shape,
             sizes=sizes,
-            unique=unique,
+            unite=unite,
         )
     except SizeNeededError as error:
         raise DataError(f"{error}: give --shape, --size-columns or --images") from None
+    except RepeatedIdsError as error:
+        raise DataError(
+            f"{error}: give --unite if an id's rows are parts of one mask, {columns_option} if the ids are in another "
+            "column, --class-column if rows are of several classes"
+        ) from None
     if images and (unknown := [table.ids[row] for row in np.flatnonzero(table.heights == 0)]):
         raise DataError(f"{path}: {len(unknown)} ids have no image in {images}: {some(unknown)}")
     return table

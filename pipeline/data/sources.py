@@ -28,7 +28,7 @@ from pipeline.data.images import (
 )
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
-from pipeline.rle import RleError, RleTable, get_format, read_csv, split_class, to_edges
+from pipeline.rle import RepeatedIdsError, RleError, RleTable, get_format, read_csv, split_class, to_edges
 
 Subset = Literal["train", "test"]
 
@@ -125,8 +125,18 @@ class KaggleSource:
             sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
         try:
             table = read_csv(
-                csv, settings.format, columns=settings.columns, class_column=settings.class_column_of_csvs, sizes=sizes
+                csv,
+                settings.format,
+                columns=settings.columns,
+                class_column=settings.class_column_of_csvs,
+                sizes=sizes,
+                unite=settings.unite_rows,
             )
+        except RepeatedIdsError as error:
+            raise DataError(
+                f"{error}: set data.unite_rows: true if an id's rows are parts of one mask, data.columns if the ids "
+                "are in another column, data.classes if rows are of several classes"
+            ) from None
         except RleError as error:
             if settings.columns is not None or not str(error).endswith(NO_NUMBER):
                 raise

@@ -51,7 +51,7 @@ from .algebra import (
 from .codec import decode, edges_to_text, encode, text_to_edges
 from .columns import find_class_column, find_size_columns, read_column_names
 from .csv_files import read_csv, write_csv
-from .formats import FORMATS, RleError, RleFormat, SizeNeededError, get_format
+from .formats import FORMATS, RepeatedIdsError, RleError, RleFormat, SizeNeededError, get_format
 from .masks import from_edges, to_edges
 from .shapes import (
     Components,
@@ -74,6 +74,7 @@ __all__ = [
     "CLASS_SEPARATOR",
     "FORMATS",
     "Components",
+    "RepeatedIdsError",
     "RleError",
     "RleFormat",
     "RleTable",

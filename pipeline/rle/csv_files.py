@@ -11,13 +11,14 @@ import numpy as np
 from . import kernels
 from .codec import text_to_edges
 from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
-from .formats import RleError, RleFormat, get_format
+from .formats import RepeatedIdsError, RleError, RleFormat, get_format
 from .masks import pixel_count
 from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
 from .unpacking import open_unpacked
 
 _MISSING = (b"", b"nan", b"NaN")  # an empty field, or what pandas makes of one
+_MOST_NAMED = 3  # ids, or rows of an id, that a message names
 _LONGEST_EMPTY = 64  # only shorter texts are compared with the ways to write an empty mask
 
 
@@ -30,7 +31,7 @@ def read_csv(
     size_columns: tuple[str, str] | None = None,
     shape: tuple[int, int] | None = None,
     sizes: Mapping[str, tuple[int, int]] | None = None,
-    unique: bool = False,
+    unite: bool = False,
 ) -> RleTable:
     """The masks of a CSV file (also gzipped), one row for each id, in order of first appearance.
 
@@ -43,10 +44,11 @@ def read_csv(
         all, or a mapping by the image's id (ids that it lacks have no size). Without them, columns with the usual
         names are used if there are any. Row-major formats need sizes; elsewhere a run's end isn't checked without
         one.
-    unique: refuse an id that appears twice. Otherwise its rows' masks are united.
+    unite: an id's rows are parts of one mask, which has the pixels of all. Otherwise ids that have several rows
+        are refused: they may be objects that are scored one by one, or not the ids at all.
 
     An empty field, NaN and the format's own text for it are empty masks. Raises RleError for anything else
-    that isn't a valid text, naming file, row (the header is row 1), id, token and reason.
+    that isn't a valid text, naming file, row (the header is row 1), id, token and reason; and RepeatedIdsError.
     """
     fmt = get_format(fmt)
     find_sizes = shape is None and sizes is None
@@ -59,8 +61,15 @@ def read_csv(
     else:
         heights, widths = records.heights, records.widths
     _check_sizes(records, heights, widths)
+    group, first = _groups(records.ids)
+    if first.size < group.size and not unite:
+        raise RepeatedIdsError(_say_repeated(records, group, first))
     edges, offsets = _read_texts(records, heights, widths, fmt)
-    return _one_row_an_id(records, edges, offsets, heights, widths, unique)
+    if first.size < group.size:
+        rows = np.argsort(group, kind="stable")
+        groups = np.concatenate([[0], np.cumsum(np.bincount(group))])
+        edges, offsets = kernels.unite_rows(edges, offsets, rows, groups)
+    return RleTable([records.ids[row] for row in first], offsets, edges, heights[first], widths[first])
 
 
 def write_csv(
@@ -108,6 +117,8 @@ class _Records:
     data: uint8, the whole file and 64 bytes more. begins, ends: int64 (N,), where each RLE text lies in it.
     rows: int64 (N,), their numbers as a spreadsheet shows them. heights, widths: int64 (N,), 0 = unknown.
     images: the images' ids, which `ids` are too unless a class follows.
+    others: by name, where the columns lie that are neither ids, classes, texts nor sizes. begin, size: where the rows
+        begin in the data, and where they end. width: fields in a row.
     """
 
     name: str
@@ -119,6 +130,10 @@ class _Records:
     ends: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
+    others: dict[str, int]
+    begin: int
+    size: int
+    width: int
 
     def error(self, record: int, reason: object) -> RleError:
         kind = type(reason) if isinstance(reason, RleError) else RleError
@@ -148,7 +163,11 @@ def _read_records(path: Path, columns, class_column, size_columns, find_sizes: b
     if size_at:
         for side, column in ((heights, 2), (widths, 3)):
             _read_sides(name, rows, data, fields[:, column], side)
-    return _Records(name, data, rows, images, ids, begins, ends, heights, widths)
+    taken = {id_at, rle_at, *size_at, *class_at}
+    others = {column: at for at, column in enumerate(header) if at not in taken}
+    return _Records(
+        name, data, rows, images, ids, begins, ends, heights, widths, others, begin, size, width=len(header)
+    )
 
 
 def _load(path: Path) -> tuple[np.ndarray, int]:
@@ -265,6 +284,44 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
         raise records.error(row, f"the image is {size} here, but {other_size} in row {records.rows[other[row]]}")
 
 
+# ---------------------------------------------------------------------------------------------- rows of one id
+
+
+def _say_repeated(records: _Records, group: np.ndarray, first: np.ndarray) -> str:
+    """The ids with several rows, and which other columns would tell the rows apart."""
+    repeated = np.flatnonzero(np.bincount(group) > 1)
+    named = ", ".join(_say_rows(records, np.flatnonzero(group == number)) for number in repeated[:_MOST_NAMED])
+    more = f" and {len(repeated) - _MOST_NAMED} more" if len(repeated) > _MOST_NAMED else ""
+    what = "1 id has" if len(repeated) == 1 else f"{len(repeated)} ids have"
+    return f"{records.name}: {what} several rows: {named}{more}{_say_telling(records)}"
+
+
+def _say_rows(records: _Records, members: np.ndarray) -> str:
+    """One id and the numbers of its rows."""
+    numbers = ", ".join(map(str, records.rows[members[:_MOST_NAMED]]))
+    more = f" and {len(members) - _MOST_NAMED} more" if len(members) > _MOST_NAMED else ""
+    return f"{records.ids[members[0]]} (rows {numbers}{more})"
+
+
+def _say_telling(records: _Records) -> str:
+    """The columns that, alone or together with the ids, have no value twice."""
+    _, fields = _locate(
+        records.name, records.data, records.begin, records.size, records.width, list(records.others.values())
+    )
+    with_ids = []
+    for place, column in enumerate(records.others):
+        try:
+            values = _strings(records.name, records.rows, records.data, fields[:, place])
+        except RleError:
+            continue  # a column that nobody has asked for
+        if len(set(values)) == len(values):
+            return f"; in the column {column!r} each row has a value of its own"
+        if len(set(zip(records.ids, values, strict=True))) == len(values):
+            with_ids.append(repr(column))
+    together = f"; no two rows have the same id and {' or '.join(with_ids[:_MOST_NAMED])}"
+    return together if with_ids else ""
+
+
 # ------------------------------------------------------------------------------------------------------ texts
 
 
@@ -333,20 +390,6 @@ def _read_text(records: _Records, record: int, heights, widths, fmt: RleFormat) 
         return text_to_edges(records.text(record), shape, fmt)
     except RleError as error:
         raise records.error(record, error) from None
-
-
-def _one_row_an_id(records: _Records, edges, offsets, heights, widths, unique: bool) -> RleTable:
-    """Unite the rows of an id."""
-    group, first = _groups(records.ids)
-    if first.size == group.size:
-        return RleTable(records.ids, offsets, edges, heights, widths)
-    if unique:
-        again = np.flatnonzero(first[group] != np.arange(group.size))[0]
-        raise records.error(again, f"the id appears in row {records.rows[first[group[again]]]} already")
-    rows = np.argsort(group, kind="stable")
-    groups = np.concatenate([[0], np.cumsum(np.bincount(group))])
-    edges, offsets = kernels.unite_rows(edges, offsets, rows, groups)
-    return RleTable([records.ids[row] for row in first], offsets, edges, heights[first], widths[first])
 
 
 def _groups(names: list[str]) -> tuple[np.ndarray, np.ndarray]:

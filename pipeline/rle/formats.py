@@ -27,6 +27,10 @@ class SizeNeededError(RleError):
     """The image's size isn't known, and without it the text says nothing."""
 
 
+class RepeatedIdsError(RleError):
+    """Ids of a file have several rows, and nothing says that these are parts of one mask."""
+
+
 @dataclass(frozen=True)
 class RleFormat:
     """How a mask is written as text.

@@ -5,8 +5,8 @@ Writes  a CSV in another format, or a folder of PNG masks of 0 and 255
 
     python -m pipeline convert train.csv -o masks --format carvana --shape 1280 1918
 
-Several rows of an id are united. Where a CSV has a column of classes, the masks of each class are in a folder of
-their own, named after it.
+Several rows of an id are refused, or with --unite make one mask. Where a CSV has a column of classes, the masks of each
+class are in a folder of their own, named after it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pipeline.csv_options import (
     ImagesOption,
     ShapeOption,
     SizeColumnsOption,
+    UniteOption,
     class_columns,
     column_pair,
     read_masks,
@@ -62,6 +63,7 @@ def convert(
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
+    unite: UniteOption = False,
     threshold: Annotated[
         int | None, typer.Option(min=1, max=255, help="Least foreground value of mask images; else 0/1 or 0/255.")
     ] = None,
@@ -85,7 +87,7 @@ def convert(
             reads, writes = replace(reads, order="F"), replace(writes, order="F")
         sizes = {"size_columns": size_columns, "shape": shape, "images": images}
         (class_name,) = class_columns(class_column, source, others=(columns,))
-        table = read_masks(source, reads, columns=columns, class_column=class_name, **sizes)
+        table = read_masks(source, reads, columns=columns, class_column=class_name, unite=unite, **sizes)
         names = read_column_names(source, column_pair(columns, "--columns"), class_name)
     needs_sizes = not output.suffix or with_sizes or writes.order == "C" or writes.style not in ("pairs", "gaps")
     unknown = [table.ids[row] for row in np.flatnonzero(table.heights == 0)]
@@ -163,7 +165,7 @@ def write_texts(table: RleTable, output: Path, fmt: RleFormat, names: tuple[str,
     with whole_or_absent(output) as path:
         write_csv(path, table.ids, texts, names, sizes if with_sizes else None)
         columns = {"columns": (id_column, rle_column), "class_column": next(iter(class_column), None)}
-        again = read_csv(path, fmt, **columns, sizes=known or None, unique=True)
+        again = read_csv(path, fmt, **columns, sizes=known or None)
         if again.ids != table.ids or not np.array_equal(again.edges, table.edges):
             raise RuntimeError(f"{output}: the masks that were read back are not those that were written")
 

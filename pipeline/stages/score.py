@@ -33,6 +33,7 @@ from pipeline.csv_options import (
     MetricOption,
     ShapeOption,
     SizeColumnsOption,
+    UniteOption,
     align,
     class_columns,
     read_masks,
@@ -71,6 +72,7 @@ def score(
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
+    unite: UniteOption = False,
     other: OtherOption = None,
     per_image: PerImageOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -95,12 +97,13 @@ def score(
         size_columns=size_columns,
         shape=shape,
         images=images,
+        unite=unite,
     )
     rows = Rows.of(true, class_of_truth, truth)
     sizes = {i: (int(h), int(w)) for i, h, w in zip(rows.images, true.heights, true.widths, strict=True) if h}
     counts = []
     for path, name in zip(files, class_of, strict=True):
-        predicted = read_masks(path, fmt, columns=columns, class_column=name, sizes=sizes or None, unique=True)
+        predicted = read_masks(path, fmt, columns=columns, class_column=name, sizes=sizes or None, unite=unite)
         counts.append(count_pixels(predicted, true, path, truth))
 
     scoring = Scoring(metric, float(both_empty), beta, seed)

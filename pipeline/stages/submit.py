@@ -184,7 +184,6 @@ def check_written(
         columns=(id_column, rle_column),
         class_column=class_column[0] if class_column else None,
         sizes=sizes,
-        unique=True,
     )
     if table.ids != order:
         raise RuntimeError(f"{path} has other ids than were written")

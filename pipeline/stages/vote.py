@@ -31,6 +31,7 @@ from pipeline.csv_options import (
     ColumnsOption,
     FormatOption,
     MetricOption,
+    UniteOption,
     align,
     class_columns,
     column_pair,
@@ -87,6 +88,7 @@ def vote(
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
     class_column: ClassColumnOption = None,
+    unite: UniteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Blend finished submissions: every pixel by majority or by weights.
@@ -111,12 +113,12 @@ def vote(
     in_file_order = replace(rle_format, order="F")
     if known and truth:
         objective = Objective.named(metric, beta, float(both_empty))
-        learnt, *on = learn_from_files(known, truth, folds, in_file_order, columns, class_column, objective)
+        learnt, *on = learn_from_files(known, truth, folds, in_file_order, columns, class_column, unite, objective)
         _say_learnt(learnt, files, metric, *on, console)
         shares = learnt.weights.tolist() if learnt.against_equal.is_gain else None
     class_of = class_columns(class_column, *files, others=(columns,))
     first, *others = (
-        read_masks(path, in_file_order, columns=columns, class_column=name, unique=True)
+        read_masks(path, in_file_order, columns=columns, class_column=name, unite=unite)
         for path, name in zip(files, class_of, strict=True)
     )
     aligned = [align(table, first.ids, path, files[0]) for table, path in zip(others, files[1:], strict=True)]
@@ -144,6 +146,7 @@ def learn_from_files(
     fmt: RleFormat,
     columns: str | None,
     class_column: str | None,
+    unite: bool,
     objective: Objective,
 ) -> tuple[Learnt, str, str]:
     """Weights by what files of images with known truth are worth, on how many masks, and what those are parted by.
@@ -152,9 +155,9 @@ def learn_from_files(
         DataError: the ids of the known files and of the truth differ, or folds are missing.
     """
     true_class, *class_of = class_columns(class_column, truth, *known, others=(columns,))
-    true = read_masks(truth, fmt, class_column=true_class)
+    true = read_masks(truth, fmt, class_column=true_class, unite=unite)
     tables = [
-        align(read_masks(path, fmt, columns=columns, class_column=name, unique=True), true.ids, path, truth)
+        align(read_masks(path, fmt, columns=columns, class_column=name, unite=unite), true.ids, path, truth)
         for path, name in zip(known, class_of, strict=True)
     ]
     fold, groups = read_parts(folds, true.ids if true_class is None else [split_class(each)[0] for each in true.ids])

@@ -52,10 +52,12 @@ def test_kaggle_masks_in_every_format(competition, fmt, suffix):
             assert source.true_edges(sample, 64, 64) is None
 
 
-def test_kaggle_rows_of_one_id_are_united(competition):
+def test_kaggle_rows_of_one_id_are_united_only_where_the_settings_say_so(competition):
     data = competition(train=2)
     data.write("train.csv", "image_id,rle", "a1,1 3", "a0,5 2", "a1,11 4", "a1,4 1", "a0,")
-    source = open_source(KaggleData(source="kaggle", root=data.root), seed=0)
+    with pytest.raises(DataError, match=r"train.csv: 2 ids have several rows: a1 \(rows 2, 4, 5\), .*data.unite_rows"):
+        open_source(KaggleData(source="kaggle", root=data.root), seed=0)
+    source = open_source(KaggleData(source="kaggle", root=data.root, unite_rows=True), seed=0)
     assert [source.true_edges(sample, 64, 64)[0].tolist() for sample in source.samples[:2]] == [[4, 6], [0, 4, 10, 14]]
 
 

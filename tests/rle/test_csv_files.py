@@ -64,13 +64,45 @@ def test_a_file_without_rows(tmp_path):
         assert rle.areas(table).tolist() == []
 
 
-def test_several_rows_of_an_id_are_united(tmp_path):
+def test_rows_of_an_id_are_united_only_where_that_is_asked_for(tmp_path):
     content = "id,rle\na,1 3\nb,5 5\na,\na,10 2 20 1\nb,8 4\nc,\na,2 9\n"
-    table = rle.read_csv(write(tmp_path, content))
+    table = rle.read_csv(write(tmp_path, content), unite=True)
     assert masks(table) == {"a": [0, 11, 19, 20], "b": [4, 11], "c": []}
-    with pytest.raises(rle.RleError) as error:
-        rle.read_csv(tmp_path / "train.csv", unique=True)
-    assert str(error.value) == f"{tmp_path}/train.csv row 4 (id a): the id appears in row 2 already"
+    with pytest.raises(rle.RepeatedIdsError) as error:
+        rle.read_csv(tmp_path / "train.csv")
+    assert str(error.value) == (
+        f"{tmp_path}/train.csv: 2 ids have several rows: a (rows 2, 4, 5 and 1 more), b (rows 3, 6)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("id,rle\na,1 1\na,1 1\n", "1 id has several rows: a (rows 2, 3)"),  # the very same mask, too
+        (
+            "subject,img,pixels\n1,1,1 1\n1,2,\n2,1,2 2\n2,2,\n",
+            "2 ids have several rows: 1 (rows 2, 4), 2 (rows 3, 5); no two rows have the same id and 'subject'",
+        ),
+        (
+            "image,name,pixels\nx,a,1 1\nx,b,2 2\ny,c,\n",
+            "1 id has several rows: x (rows 2, 3); in the column 'name' each row has a value of its own",
+        ),
+        (
+            'id,note,ClassId,rle\nx,"a""b",1,1 1\nx,"a""b",2,2 2\n\nx,,3,3 3\n',
+            "1 id has several rows: x (rows 2, 3, 5); in the column 'ClassId' each row has a value of its own",
+        ),
+        ('id,bad,rle\nx,"a"b,1 1\nx,c,2 2\n', "1 id has several rows: x (rows 2, 3)"),
+        (
+            "id,rle\n" + "".join(f"{letter},\n" * 2 for letter in "abcde"),
+            "5 ids have several rows: a (rows 2, 3), b (rows 4, 5), c (rows 6, 7) and 2 more",
+        ),
+    ],
+)
+def test_repeated_ids_are_named_with_what_tells_their_rows_apart(tmp_path, content, reason):
+    path = write(tmp_path, content)
+    with pytest.raises(rle.RepeatedIdsError) as error:
+        rle.read_csv(path)
+    assert str(error.value) == f"{path}: {reason}"
 
 
 @given(
@@ -93,28 +125,28 @@ def test_any_rows_of_an_id_have_the_union_of_their_pixels(tmp_path_factory, rows
     expected = {
         id: [first + at for at in range(42) if (at in united) != (at - 1 in united)] for id, united in pixels.items()
     }
-    assert masks(rle.read_csv(path)) == expected
+    assert masks(rle.read_csv(path, unite=True)) == expected
 
 
 def test_very_many_rows_of_an_id_take_a_moment(tmp_path):
     rows = np.random.default_rng(0).permutation(200_000)
     path = write(tmp_path, "id,rle\n" + "".join(f"a,{2 * row + 1} 1\n" for row in rows))
     begin = perf_counter()
-    assert np.array_equal(rle.read_csv(path)[0], np.arange(400_000))
+    assert np.array_equal(rle.read_csv(path, unite=True)[0], np.arange(400_000))
     assert perf_counter() - begin < 20  # a second; looking at all rows for each edge took minutes
 
 
 def test_columns_and_sizes(tmp_path):
     path = write(tmp_path, "h,w,key,note,code\n2,3,a,x,2 5\n,,b,x,99 1\n2,3,a,y,1 1\n")
-    table = rle.read_csv(path, columns=("key", "code"))
+    table = rle.read_csv(path, columns=("key", "code"), unite=True)
     assert masks(table) == {"a": [0, 6], "b": [98, 99]}
     assert table.heights.tolist() == [2, 0]
     assert table.widths.tolist() == [3, 0]
-    table = rle.read_csv(path, columns=("key", "code"), size_columns=("w", "h"))
+    table = rle.read_csv(path, columns=("key", "code"), unite=True, size_columns=("w", "h"))
     assert table.heights.tolist() == [3, 0]
-    table = rle.read_csv(path, columns=("key", "code"), sizes={"a": (10, 10), "b": (33, 3)})
+    table = rle.read_csv(path, columns=("key", "code"), unite=True, sizes={"a": (10, 10), "b": (33, 3)})
     assert table.heights.tolist() == [10, 33]
-    table = rle.read_csv(path, columns=("key", "code"), shape=(100, 100))
+    table = rle.read_csv(path, columns=("key", "code"), unite=True, shape=(100, 100))
     assert table.widths.tolist() == [100, 100]
 
 
@@ -328,10 +360,12 @@ WITH_CLASSES = "id,class,segmentation\nu1,large,1 3\nu1,small,\nu2,small,5 2\nu2
 def test_an_image_has_a_mask_for_each_class(tmp_path, content):
     path = write(tmp_path, content)
     name = rle.find_class_column(path)
-    table = rle.read_csv(path, class_column=name, sizes={"u1": (2, 5), "u2": (5, 2)})
+    table = rle.read_csv(path, class_column=name, sizes={"u1": (2, 5), "u2": (5, 2)}, unite=True)
     assert masks(table) == {"u1/large": [0, 3, 6, 7], "u1/small": [], "u2/small": [4, 6], "u2/large": [8, 9]}
     assert table.heights.tolist() == [2, 2, 5, 5]
-    assert masks(rle.read_csv(path)) == {"u1": [0, 3, 6, 7], "u2": [4, 6, 8, 9]}  # classes ignored
+    assert masks(rle.read_csv(path, unite=True)) == {"u1": [0, 3, 6, 7], "u2": [4, 6, 8, 9]}  # classes ignored
+    with pytest.raises(rle.RepeatedIdsError):
+        rle.read_csv(path)
     columns = rle.read_column_names(path, class_column=name)
     texts = [rle.edges_to_text(edges, None) for edges in table]
     rle.write_csv(tmp_path / "again.csv", table.ids, texts, columns, sizes=[(2, 5), (2, 5), (5, 2), (5, 2)])

@@ -112,7 +112,11 @@ def test_classes_in_one_file_only_are_refused_or_ignored(command_line, masks, wr
             f"error: {lacking}: has no column of classes, {having} has 'class': "
             "write a row for each image and class, or give --class-column none\n",
         )
-    out = command_line("score", plain, truth, "--class-column", "none", "--json")[1]
+    status, _, err = command_line("score", plain, truth, "--class-column", "none", "--json")
+    assert status == 1
+    assert f"{truth}: 3 ids have several rows: u1 (rows 2, 3), " in err
+    assert "; no two rows have the same id and 'class': give --unite if" in err
+    out = command_line("score", plain, truth, "--class-column", "none", "--unite", "--json")[1]
     assert (json.loads(out)["score"], json.loads(out)["n"]) == (1.0, 3)
 
 
@@ -180,7 +184,7 @@ def test_convert_goes_to_other_formats_and_to_a_folder_for_each_class_and_back(c
     tables = read_csv(again, class_column="class"), read_csv(source, class_column="class")
     assert tables[0].ids == tables[1].ids
     assert np.array_equal(tables[0].edges, tables[1].edges)
-    assert command_line("convert", source, "-o", tmp_path / "united.csv", "--class-column", "none")[0] == 0
+    assert command_line("convert", source, "-o", tmp_path / "united.csv", "--class-column", "none", "--unite")[0] == 0
     assert len((tmp_path / "united.csv").read_text().splitlines()) == 1 + len(SHAPES)
 
 

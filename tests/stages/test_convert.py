@@ -77,11 +77,34 @@ def test_sizes_are_written_when_asked_for(command_line, masks, write, tmp_path):
     assert list(zip(table.heights, table.widths, strict=True)) == list(SHAPES.values())
 
 
-def test_rows_of_one_id_are_united(command_line, tmp_path):
-    source = tmp_path / "in.csv"
+OPTIONS = (
+    "give --unite if an id's rows are parts of one mask, --columns if the ids are in another column, "
+    "--class-column if rows are of several classes\n"
+)
+
+
+def test_rows_of_one_id_are_united_only_where_that_is_asked_for(command_line, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("id,rle\na,1 3\nb,\na,3 4 10 2\n")
-    assert command_line("convert", source, "-o", tmp_path / "out.csv")[0] == 0
-    assert (tmp_path / "out.csv").read_text() == "id,rle\na,1 6 10 2\nb,\n"
+    status, out, err = command_line("convert", source, "-o", output)
+    assert (status, out) == (1, "")
+    assert err == f"error: {source}: 1 id has several rows: a (rows 2, 4): {OPTIONS}"
+    assert not output.exists()
+    assert command_line("convert", source, "-o", output, "--unite")[0] == 0
+    assert output.read_text() == "id,rle\na,1 6 10 2\nb,\n"
+
+
+def test_rows_of_different_images_are_never_merged(command_line, tmp_path):
+    """Images that are numbered anew for each subject."""
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [f"{subject},{image},{subject + 10 * image} 3" for subject in range(1, 6) for image in (1, 2)]
+    source.write_text("\n".join(["subject,img,pixels", *rows]) + "\n")
+    for words in ([], ["--columns", "subject,pixels"]):
+        status, _, err = command_line("convert", source, "-o", output, *words)
+        other = "img" if words else "subject"
+        assert (status, err.count("\n")) == (1, 1)
+        assert f"no two rows have the same id and '{other}': {OPTIONS}" in err
+        assert not output.exists()
 
 
 def test_masks_go_to_png_files_and_back(command_line, masks, write, tmp_path):

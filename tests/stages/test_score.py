@@ -54,6 +54,28 @@ def test_json_has_every_metric_joined_by_id(command_line, files, fmt, truth_fmt)
     assert result["metrics"] == pytest.approx(EXPECTED)
 
 
+def test_objects_in_rows_of_their_own_are_united_only_where_that_is_asked_for(command_line, tmp_path):
+    """A competition that matches objects says 0 here: of two ships that touch, one is submitted."""
+    truth, whole, parts = (tmp_path / name for name in ("truth.csv", "whole.csv", "parts.csv"))
+    truth.write_text("ImageId,EncodedPixels\na,1 10\na,11 10\nb,\n")
+    whole.write_text("ImageId,EncodedPixels\na,1 20\nb,\n")
+    parts.write_text("ImageId,EncodedPixels\nb,\na,1 5\na,6 15\n")
+    for submission, wrong, option in ((whole, truth, "--truth-columns"), (parts, truth, "--truth-columns")):
+        status, out, err = command_line("score", submission, truth)
+        assert (status, out) == (1, "")
+        assert err == (
+            f"error: {wrong}: 1 id has several rows: a (rows 2, 3): give --unite if an id's rows are parts of one "
+            f"mask, {option} if the ids are in another column, --class-column if rows are of several classes\n"
+        )
+    for words in ((parts, whole), (whole, whole, "--compare", parts)):
+        status, _, err = command_line("score", *words)
+        assert status == 1
+        assert err.startswith(f"error: {parts}: 1 id has several rows: a (rows 3, 4): give --unite if")
+        assert "--columns if" in err
+    result = json.loads(command_line("score", parts, truth, "--compare", whole, "--unite", "--json")[1])
+    assert (result["score"], result["n"], result["compare"]["difference"]) == (1.0, 2, 0.0)
+
+
 def test_text_has_a_line_for_each_metric(command_line, files):
     status, out, err = command_line("score", *files())
     assert (status, err) == (0, "")

@@ -53,6 +53,21 @@ def test_weights_may_outvote_the_others_and_a_tie_is_background(command_line, ma
         assert np.array_equal(mask, masks[0][name] & (masks[1][name] | masks[2][name]))
 
 
+def test_rows_of_one_id_are_united_only_where_that_is_asked_for(command_line, tmp_path):
+    rows, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_text("id,rle\na,1 3\na,3 4 10 2\nb,5 1\n")
+    whole = tmp_path / "whole.csv"
+    whole.write_text("id,rle\nb,5 1\na,2 9\n")
+    learning = ("--learn", f"{whole},{whole}", "--truth")
+    for words in ((rows, whole), (whole, rows), (whole, whole, *learning, rows)):
+        status, out, err = command_line("vote", *words, "-o", output)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"error: {rows}: 1 id has several rows: a (rows 2, 3): give --unite if")
+        assert not output.exists()
+    assert command_line("vote", rows, whole, "-o", output, "--unite")[0] == 0
+    assert output.read_text() == "id,rle\na,2 5 10 1\nb,5 1\n"
+
+
 def test_rows_and_columns_are_as_in_the_first_file(command_line, masks, write, tmp_path):
     first = write(0, masks[0], header="img,EncodedPixels")
     other = write(1, dict(reversed(masks[1].items())))
