@@ -28,12 +28,25 @@ from pipeline.data.images import (
 )
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
-from pipeline.rle import RepeatedIdsError, RleError, RleTable, get_format, read_csv, split_class, to_edges
+from pipeline.rle import (
+    RepeatedIdsError,
+    RleError,
+    RleTable,
+    get_format,
+    read_column_names,
+    read_csv,
+    read_fields,
+    split_class,
+    to_edges,
+)
 
 Subset = Literal["train", "test"]
 
 NO_NUMBER = "not a whole number"
 """What is wrong with a text that is no mask but, say, a name."""
+
+NO_VALUE = ("", "nan", "NaN")
+"""Texts in a column of groups for an image without one: an empty field, or what pandas makes of it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,7 @@ class KaggleSource:
         elif settings.sample_submission:
             sample = root / settings.sample_submission
             test = _match_ids(image_ids(read_sample_submission(sample, settings)[1], self.classes), test_files, sample)
-        groups = self._read_groups(settings, set(train_ids))
+        groups = self._read_groups(settings)
         self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
         self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
         submission_template(settings, list(test))  # better refused now than after all the training
@@ -151,26 +164,30 @@ class KaggleSource:
                 )
         return table
 
-    def _read_groups(self, settings: KaggleData, ids: set[str]) -> dict[str, str]:
+    def _read_groups(self, settings: KaggleData) -> dict[str, str]:
+        """Group by image id, without the images that have none."""
         wanted = settings.group_column
         if wanted is None:
             return {}
-        # Long texts are left out; the ids are wherever the reader of the masks has found them.
-        frame = read_table(
-            self.csv, dtype=str, keep_default_na=False, usecols=lambda name: name == wanted or "rle" not in name.lower()
-        )
-        if wanted not in frame:
-            raise DataError(f"{self.csv}: no column {wanted!r} (data.group_column); it has {list(frame)}")
-        id_column = next((name for name in frame if set(frame[name]) == ids), None)
-        if id_column is None:
-            raise DataError(
-                f"{self.csv}: data.group_column needs the ids in a column of their own; it has {list(frame)}"
-            )
-        pairs = frame[[id_column, wanted]].drop_duplicates()
-        torn = pairs.loc[pairs[id_column].duplicated(), id_column].tolist()
+        columns, class_column = settings.columns, settings.class_column_of_csvs
+        id_column, *_, rle_column = read_column_names(self.csv, columns, class_column)
+        for column, what in ((id_column, "ids: each image would be a group of its own"), (rle_column, "masks")):
+            if wanted == column:
+                raise DataError(
+                    f"{self.csv}: data.group_column {wanted!r} is the column of the {what}; name the column of what "
+                    "images have in common (patient, user, scene), or leave data.group_column out"
+                )
+        try:
+            ids, (texts,) = read_fields(self.csv, [wanted], columns=columns, class_column=class_column)
+        except RleError as error:
+            raise DataError(f"{error} (data.group_column)") from None
+        groups: dict[str, str] = {}
+        values = ["" if text.strip() in NO_VALUE else text.strip() for text in texts]
+        torn = [i for i, value in zip(ids, values, strict=True) if groups.setdefault(i, value) != value]
         if torn:
-            raise DataError(f"{self.csv}: ids with several values of {wanted!r} (data.group_column): {some(torn)}")
-        return dict(zip(pairs[id_column], pairs[wanted], strict=True))
+            named = some(list(dict.fromkeys(torn)))
+            raise DataError(f"{self.csv}: ids with several values of {wanted!r} (data.group_column): {named}")
+        return groups
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         if sample.subset not in self.tables:

@@ -50,7 +50,7 @@ from .algebra import (
 )
 from .codec import decode, edges_to_text, encode, text_to_edges
 from .columns import find_class_column, find_size_columns, read_column_names
-from .csv_files import read_csv, write_csv
+from .csv_files import read_csv, read_fields, write_csv
 from .formats import FORMATS, RepeatedIdsError, RleError, RleFormat, SizeNeededError, get_format
 from .masks import from_edges, to_edges
 from .shapes import (
@@ -110,6 +110,7 @@ __all__ = [
     "pixels_by_set",
     "read_column_names",
     "read_csv",
+    "read_fields",
     "remove_small",
     "split_class",
     "text_to_edges",

@@ -1,3 +1,4 @@
+import gzip
 import zipfile
 
 import numpy as np
@@ -82,7 +83,70 @@ def test_kaggle_group_and_id_columns_may_have_any_name(competition):
 def test_kaggle_a_missing_group_column_is_named(competition):
     data = competition()
     message = message_of(KaggleData(source="kaggle", root=data.root, group_column="user"))
-    assert "train.csv: no column 'user' (data.group_column)" in message
+    assert message.endswith("train.csv: no column 'user'; the columns are image_id, rle, person (data.group_column)")
+
+
+def groups_of(settings):
+    return {
+        sample.image_id: sample.group for sample in open_source(settings, seed=0).samples if sample.subset == "train"
+    }
+
+
+def test_kaggle_groups_are_those_of_the_column_that_the_masks_ids_are_in(competition):
+    """Another column may have the same values in another order."""
+    data = competition(train=4)
+    rows = [f"a{(number + 1) % 4},a{number},p{number // 2},1 3" for number in range(4)]
+    data.write("train.csv", "previous,id,patient,rle", *rows)
+    settings = KaggleData(source="kaggle", root=data.root, group_column="patient")
+    assert groups_of(settings) == {"a0": "p0", "a1": "p0", "a2": "p1", "a3": "p1"}
+    other = settings.model_copy(update={"columns": ("previous", "rle")})
+    assert groups_of(other) == {"a1": "p0", "a2": "p0", "a3": "p1", "a0": "p1"}
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("id, rle, patient", None),
+        ("id ,rle\t,patient ", None),
+        ('"id","rle","patient"', None),
+        ("\ufeffid,rle,patient", None),
+        ("rle_id,rle,patient", None),
+        ("scan,rle,patient", ("scan", "rle")),
+        ("RLE id,mask,patient", ("RLE id", "mask")),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
+def test_kaggle_groups_are_found_under_every_header_that_masks_are_found_under(competition, header, columns, packed):
+    data = competition(train=2)
+    data.write("train.csv", header, 'a0,1 3,"Doe, J."', '"a1",1 3, p1 ')
+    if packed:
+        (data.root / "train.csv").write_bytes(gzip.compress((data.root / "train.csv").read_bytes()))
+    settings = KaggleData(source="kaggle", root=data.root, group_column="patient", columns=columns)
+    assert groups_of(settings) == {"a0": "Doe, J.", "a1": "p1"}
+
+
+def test_kaggle_groups_of_images_with_a_row_for_each_class(competition):
+    data = competition(train=2)
+    data.write("train.csv", "id,class,rle,case", "a0,x,1 3,c0", "a1,x,1 3,c1", "a0,y,,c0", "a1,y,,")
+    data.write("sample_submission.csv", "id,class,rle", *(f"b{number},{name}," for number in range(3) for name in "xy"))
+    settings = KaggleData(source="kaggle", root=data.root, group_column="case", classes=("x", "y"))
+    assert message_of(settings).endswith("ids with several values of 'case' (data.group_column): a1")
+    data.write("train.csv", "id,class,rle,case", "a0,x,1 3,c0", "a1,x,1 3,nan", "a0,y,,c0", "a1,y,,")
+    assert groups_of(settings) == {"a0": "c0", "a1": ""}
+
+
+@pytest.mark.parametrize(("column", "what"), [("image_id", "column of the ids"), ("rle", "column of the masks")])
+def test_kaggle_groups_cannot_be_the_ids_or_the_masks(competition, column, what):
+    data = competition()
+    message = message_of(KaggleData(source="kaggle", root=data.root, group_column=column))
+    assert f"train.csv: data.group_column {column!r} is the {what}" in message
+
+
+def test_kaggle_a_group_column_that_is_there_twice_is_named(competition):
+    data = competition(train=2)
+    data.write("train.csv", "id,rle,patient,patient", "a0,1 3,p,q", "a1,1 3,p,q")
+    message = message_of(KaggleData(source="kaggle", root=data.root, group_column="patient"))
+    assert "train.csv: several columns 'patient'" in message
 
 
 def test_kaggle_texts_that_are_no_masks_point_at_the_setting_of_the_columns(competition):
@@ -197,7 +261,7 @@ def test_kaggle_groups_that_are_no_text_are_named(competition):
     data = competition(train=2)
     (data.root / "train.csv").write_bytes(b"image_id,rle,person\na0,1 2,Ren\xe9\na1,1 2,x\n")
     message = message_of(KaggleData(source="kaggle", root=data.root, group_column="person"))
-    assert message.startswith(f"{data.root / 'train.csv'}: is no text in UTF-8: it has the byte 0xe9")
+    assert message == f"{data.root / 'train.csv'} row 2: not UTF-8: b'Ren\\xe9' (data.group_column)"
 
 
 def test_a_sample_submission_is_looked_for_in_the_data_set():
