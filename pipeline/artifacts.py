@@ -283,19 +283,19 @@ def read_json(path: Path) -> Any:
 
 def settings_text(experiment: Experiment) -> str:
     """The settings as resolved, as an experiment file."""
-    import yaml
+    from pipeline.yaml_files import dump_yaml
 
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(experiment.model_dump(mode="json"))
 
 
 def networks_are_new(experiment: Experiment) -> bool:
     """Whether the networks' settings are others than those stored beside the artifacts, or none can be read there."""
-    import yaml
+    from pipeline.yaml_files import YamlError, load_yaml
 
     path = Artifacts.of(experiment).settings
     try:
-        stored = yaml.safe_load(path.read_bytes()) if path.exists() else None
-    except (yaml.YAMLError, ValueError):  # of a number or a date that Python has not
+        stored = load_yaml(path.read_bytes()) if path.exists() else None
+    except YamlError:
         stored = None
     return not isinstance(stored, dict) or stored.get("models") != experiment.model_dump(mode="json")["models"]
 

@@ -31,7 +31,8 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 ExperimentOption = Annotated[Path, typer.Option("--experiment", "-e", metavar="FILE", help="Experiment file (YAML).")]
 OverridesOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated for others."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A model's name in the experiment file.")]

@@ -2,7 +2,8 @@
 
 An experiment is one YAML file. ``load_experiment`` merges ``--set key.sub=value`` overrides into it,
 validates the result and returns one frozen ``Experiment``. A wrong key, type or value raises ``DataError``
-with one line for each problem that names the file, the key and, for a misspelt key, the nearest valid one.
+with one line for each problem that names the file, the key and, for a misspelt key, the nearest valid one. A
+key that is given twice is an error, too, in the file as in the overrides (``pipeline.yaml_files``).
 
     experiment = load_experiment(Path("pipeline/experiments/demo.yaml"), ["training.epochs=3"])
 
@@ -16,7 +17,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,6 +34,7 @@ from pipeline.geometry import Tiling, scaled_size
 from pipeline.members import AS_IT_IS, member_name, view_names
 from pipeline.metrics import BETA, METRICS, Objective
 from pipeline.rle import FORMATS, RleError, get_format
+from pipeline.yaml_files import YamlError, YamlSyntaxError, load_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
@@ -68,6 +69,34 @@ class Settings(BaseModel):
     """Base of all sections: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, values: Any) -> Any:
+        """Give numbers no truth values: pydantic would take ``flip: yes`` of a probability for 1.0 without a word."""
+        if not isinstance(values, dict):
+            return values
+        numbers = {name for name, field in cls.model_fields.items() if _admits_numbers(field.annotation)}
+        return {name: _as_written(value) if name in numbers else value for name, value in values.items()}
+
+
+def _admits_numbers(annotation: Any) -> bool:
+    """Whether a type has numbers in it and no truth values; sections look after their own fields."""
+    parts = [annotation]
+    for part in parts:
+        parts += get_args(part)
+    if any(part in (Any, bool) or (isinstance(part, type) and issubclass(part, Settings)) for part in parts):
+        return False
+    return any(part in (int, float) or type(part) in (int, float) for part in parts)
+
+
+def _as_written(value: Any) -> Any:
+    """A value with texts in place of true and false, which no number is made from."""
+    if isinstance(value, dict):
+        return {key: _as_written(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_written(each) for each in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 class DataSettings(Settings):
@@ -660,14 +689,14 @@ def load_experiment(file: Path, overrides: list[str] | None = None) -> Experimen
     if not path.is_file():
         raise DataError(f"{file}: no such experiment file; the project's own are in {PROJECT / 'pipeline/experiments'}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # of bytes that are no text, or a date that there is not
-        raise DataError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
+        values = load_yaml(path.read_bytes())
+    except YamlSyntaxError as error:
+        raise DataError(f"{file}: not a YAML file: {error}") from None
+    except YamlError as error:
+        raise DataError(f"{file}: {error}") from None
     if not isinstance(values, dict):
         raise DataError(f"{file}: an experiment file is a mapping of settings, this is {type(values).__name__}")
-    changes: dict[str, Any] = {}
-    for override in overrides or []:
-        changes = _merge(changes, _parse_override(override))
+    changes = _all_overrides(overrides or [])
     preset = changes.pop("preset", None)
     values = _merge(_with_preset({"name": path.stem, **values}, preset, file), changes)
     try:
@@ -700,15 +729,42 @@ def _with_preset(values: dict[str, Any], preset: Any, file: Path) -> dict[str, A
     return _merge({**values, "name": f"{values['name']}-{preset}"}, presets[preset] or {})
 
 
+def _all_overrides(overrides: list[str]) -> dict[str, Any]:
+    """What all ``--set`` ask for together.
+
+    Raises:
+        DataError: two of them give one setting different values, of which one would be lost.
+    """
+    changes: dict[str, Any] = {}
+    for number, override in enumerate(overrides):
+        change = _parse_override(override)
+        if key := _contradicted(changes, change):
+            before = next(each for each in overrides[:number] if _contradicted(_parse_override(each), change))
+            raise DataError(f"--set {override}: --set {before} gives {key!r} another value already: keep one of them")
+        changes = _merge(changes, change)
+    return changes
+
+
+def _contradicted(known: Any, change: Any, key: str = "") -> str | None:
+    """The first setting that has different values in both; a mapping goes together with another one of other keys."""
+    if not isinstance(known, dict) or not isinstance(change, dict):
+        return None if known == change and type(known) is type(change) else key
+    shared = [name for name in change if name in known]
+    found = (_contradicted(known[name], change[name], f"{key}.{name}" if key else str(name)) for name in shared)
+    return next(filter(None, found), None)
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     """``a.b=1`` -> ``{"a": {"b": 1}}``."""
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise DataError(f"--set {text}: expected key.sub=value")
     try:
-        nested: Any = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        nested: Any = load_yaml(value)
+    except YamlSyntaxError:
         raise DataError(f"--set {text}: the value is not YAML") from None
+    except YamlError as error:
+        raise DataError(f"--set {text}: {error}") from None
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested

@@ -145,9 +145,82 @@ def test_an_override_that_is_not_yaml_is_refused(tiny, override):
     assert message_of(tiny, override) == f"--set {override}: the value is not YAML"
 
 
-def test_overrides_are_read_as_yaml_and_the_last_one_holds(tiny):
-    experiment = load_experiment(tiny, ["image.size=[32, 96]", "seed=1", "seed=2", "data.root=a=b"])
+def test_overrides_are_read_as_yaml(tiny):
+    experiment = load_experiment(tiny, ["image.size=[32, 96]", "seed=2", "seed=2", "data.root=a=b"])
     assert (experiment.image.size, experiment.seed, experiment.data.root.name) == ((32, 96), 2, "a=b")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ("seed=1", "seed=2", "seed"),
+        ("seed=1", "seed=true", "seed"),
+        ("training.epochs=3", "training={batch_size: 4, epochs: 4}", "training.epochs"),
+        ("models.unet=null", "models.unet.encoder=resnet34", "models.unet"),
+        ("preset=fast", "preset=best", "preset"),
+        ("image.size=[64, 64]", "image.size=[64, 96]", "image.size"),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(tiny, first, second, key):
+    message = message_of(tiny, "folds.count=2", first, second)
+    assert message == f"--set {second}: --set {first} gives {key!r} another value already: keep one of them"
+
+
+def test_overrides_of_one_section_go_together(tiny):
+    experiment = load_experiment(tiny, ["training={epochs: 3, batch_size: 4}", "training.epochs=3", "training.soup=1"])
+    assert (experiment.training.epochs, experiment.training.batch_size, experiment.training.soup) == (3, 4, 1)
+
+
+def test_a_key_that_is_given_twice_ends_the_command_with_both_lines(tmp_path, write_experiment, command_line):
+    file = write_experiment(tmp_path, training={"epochs": 1})
+    lines = file.read_text().splitlines()
+    first = lines.index("training:") + 1
+    file.write_text("\n".join([*lines, "training: {epochs: 12}"]) + "\n")
+    status, out, err = command_line("prepare", "-e", file)
+    assert (status, out) == (1, "")
+    assert err == f"error: {file}: the key 'training' is given twice, in lines {first} and {len(lines) + 1}: keep one\n"
+    file.write_text("\n".join(lines) + "\n")
+    status, out, err = command_line("prepare", "-e", file, "--set", "training={epochs: 1, epochs: 12}")
+    assert (status, out) == (1, "")
+    assert err == (
+        "error: --set training={epochs: 1, epochs: 12}: the key 'epochs' is given twice, in line 1: keep one\n"
+    )
+    assert not (tmp_path / "kfold").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("training.augmentation.flip=yes", "training.augmentation.flip"),
+        ("training.epochs=on", "training.epochs"),
+        ("training.workers=true", "training.workers"),
+        ("image.size=[yes, 64]", "image.size"),
+        ("ensemble.weights={unet: yes}", "ensemble.weights"),
+        ("tuning.both_empty=true", "tuning.both_empty"),
+        ("models.unet.training.soup=yes", "models.unet.training.soup"),
+    ],
+)
+def test_a_truth_value_is_no_number(tiny, override, key):
+    message = message_of(tiny, override)
+    assert message.startswith(f"{tiny}: setting {key!r} is ")
+    assert "'true'" in message
+
+
+def test_truth_values_are_taken_where_they_are_asked_for(tiny):
+    experiment = load_experiment(tiny, ["prediction.flip=no", "training.compile=on", "models.unet.options={aux: yes}"])
+    model = experiment.models["unet"]
+    assert (experiment.prediction.flip, model.training.compile, model.options["aux"]) == (False, True, True)
+
+
+def test_numbers_are_what_they_look_like(tiny):
+    assert load_experiment(tiny, ["training.learning_rate=1e-3"]).training.learning_rate == 0.001
+    assert load_experiment(tiny, ["models.unet.options={dropout: 1e-1}"]).models["unet"].options == {
+        "decoder_channels": [32, 16, 16, 8, 8],
+        "dropout": 0.1,
+    }
+    assert message_of(tiny, "training.epochs=012") == (
+        "--set training.epochs=012: line 1: YAML reads 012 as the number 10: write 10, or '012' in quotes for a text"
+    )
 
 
 def test_a_model_inherits_the_shared_training_and_changes_it(tiny):

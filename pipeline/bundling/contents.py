@@ -16,7 +16,6 @@ from modulefinder import ModuleFinder
 from pathlib import Path, PurePath
 
 import nbformat
-import yaml
 
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, write_json, write_text
@@ -25,6 +24,7 @@ from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, EasyPortraitData, Experiment
 from pipeline.learning.predictor import stored_blend, used_models
 from pipeline.records import MADE_BY, record_of
+from pipeline.yaml_files import dump_yaml
 
 NOTEBOOK, MANIFEST = "notebook.ipynb", "bundle.json"
 ENTRY = "pipeline/stages/segment.py"
@@ -106,7 +106,7 @@ def write_settings(path: Path, settings: Experiment) -> None:
     values["data"] = {name: values["data"][name] for name in ("source", *DataSettings.model_fields) if name != "root"}
     for model in values["models"].values():
         model |= {"weights": None, "frozen": []}
-    write_text(path, yaml.safe_dump(values, sort_keys=False))
+    write_text(path, dump_yaml(values))
 
 
 def names_of_data(data: DataSettings) -> tuple[str, str | None]:
