@@ -34,6 +34,7 @@ from pipeline.geometry import Tiling, scaled_size
 from pipeline.members import AS_IT_IS, member_name, view_names
 from pipeline.metrics import BETA, METRICS, Objective
 from pipeline.rle import FORMATS, RleError, get_format
+from pipeline.safe_paths import join_inside
 from pipeline.yaml_files import YamlError, YamlSyntaxError, load_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -108,7 +109,8 @@ class DataSettings(Settings):
     url: Url | None = None
     """Where `prepare` copies to ``root`` what it lacks of the data set (``s3://bucket/folder``, ``gs://``,
     ``https://``; anything that fsspec knows, with the package for it installed); ``root`` is then
-    ``data/bucket/folder`` where it is not given."""
+    ``data/bucket/folder`` where it is not given. A file that is there is never replaced, and nothing is written outside
+    of ``root``: the names of files and folders below must lie in it, where without a URL they may lead elsewhere."""
 
     classes: Any = None
     """Classes of the foreground, which exclude each other and have a mask each; null: one. How they are given depends
@@ -782,14 +784,27 @@ def _resolve_paths(experiment: Experiment) -> Experiment:
     workspace = _with_home(experiment.workspace, "workspace").resolve()
     data = experiment.data
     if data.root is None and (data.source == "generated" or data.url):
-        name = data.url.partition("://")[2] if data.url else experiment.name
-        data = data.model_copy(update={"root": workspace / "data" / name})
+        data = data.model_copy(update={"root": _default_root(workspace / "data", data.url, experiment.name)})
     elif data.root is not None:
         data = data.model_copy(update={"root": _with_home(data.root, "data.root").resolve()})
     folder = experiment.weights_dir
     folder = None if folder is None else _with_home(folder, "weights_dir").resolve()
     models = {name: _resolve_weights(name, model, folder) for name, model in experiment.models.items()}
     return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models, "weights_dir": folder})
+
+
+def _default_root(folder: Path, url: str | None, name: str) -> Path:
+    """The folder of a data set that is given none, by its URL or the experiment's name.
+
+    Raises:
+        DataError: the URL's path leads out of the folder.
+    """
+    if url is None:
+        return folder / name
+    try:
+        return join_inside(folder, url.partition("://")[2].lstrip("/"))
+    except DataError as error:
+        raise DataError(f"data.url: {error}; give data.root") from None
 
 
 def _with_home(path: Path, key: str) -> Path:

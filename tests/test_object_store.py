@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -13,7 +15,8 @@ from fsspec.registry import known_implementations
 
 from pipeline.artifacts import Artifacts
 from pipeline.config import EasyPortraitData, load_experiment
-from pipeline.object_store import files_below
+from pipeline.errors import DataError
+from pipeline.object_store import fetch, files_below, files_to_fetch
 from pipeline.records import outdated, record_of
 
 STORE = ("--set", "probabilities=memory://maps/all/")
@@ -58,10 +61,155 @@ def test_data_are_copied_from_a_url_once(tmp_path, experiment, call, memory):
     assert artifacts.images.read_bytes() == images
     assert np.array_equal(np.load(artifacts.cache / "test_images.npy"), small)
     (root / "train" / "a1.jpg").unlink()
-    (root / "train.csv").write_text("cut")
+    (root / "train.csv").unlink()
     assert "prepare: 2 files copied" in call("prepare", *options)
     assert artifacts.images.read_bytes() == images
     assert outdated(load_experiment(file, list(options[1::2]))) == {}
+
+
+def test_a_file_that_differs_from_the_stores_is_named_and_stays(experiment, command_line, memory):
+    data, file = experiment
+    memory.put(str(data.root), "/bucket/portraits", recursive=True)
+    (data.root / "train.csv").write_text("mine")
+    (data.root / "train" / "a1.jpg").unlink()
+    status, _, err = command_line("prepare", "-e", file, "--set", "data.url=memory://bucket/portraits")
+    assert status == 1
+    assert f"{data.root / 'train.csv'} (4 bytes here, " in err
+    assert "delete or rename them to fetch them again, or set data.url to null" in err
+    assert (data.root / "train.csv").read_text() == "mine"
+    assert not (data.root / "train" / "a1.jpg").exists()
+
+
+def test_a_file_that_comes_during_the_copying_is_not_replaced(tmp_path, memory, monkeypatch):
+    memory.pipe({"/bucket/a.csv": b"theirs", "/bucket/b.csv": b"same"})
+    names = files_to_fetch("memory://bucket", ["a.csv", "b.csv"], tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"mine")
+    (tmp_path / "b.csv").write_bytes(b"same")
+    assert names == ["a.csv", "b.csv"]
+    with pytest.raises(DataError, match=r"a\.csv: another file has come here meanwhile"):
+        list(fetch("memory://bucket", names, tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.csv": b"mine", "b.csv": b"same"}
+
+
+CLIMBING = {
+    "a link's climb": ("/bucket/train/../../../evil", "'..'"),
+    "a climb within the folder": ("/bucket/train/sub/../a.jpg", "'..'"),
+    "a backslash's climb": ("/bucket/train/..\\..\\evil", "'..'"),
+    "a control character": ("/bucket/train/a\x00b.jpg", "a control character"),
+}
+
+
+@pytest.mark.parametrize("key", CLIMBING)
+def test_a_listing_that_leads_elsewhere_is_one_line_and_writes_nothing(tmp_path, command_line, experiment, memory, key):
+    data, file = experiment
+    name, reason = CLIMBING[key]
+    memory.put(str(data.root), "/bucket", recursive=True)
+    memory.pipe("/bucket/new", b"")
+    memory.store[name] = memory.store.pop("/bucket/new")
+    root = tmp_path / "here" / "data"
+    options = ("--set", "data.url=memory://bucket", "--set", f"data.root={root}")
+    status, out, err = command_line("prepare", "-e", file, *options)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert reason in err
+    assert f"cannot be a name below {root}" in err
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("place", ["../train.csv", "/etc/passwd", "~/train.csv", "C:/train.csv", "train/../../x.csv"])
+def test_a_place_that_leads_elsewhere_is_not_fetched(tmp_path, command_line, experiment, memory, place):
+    data, file = experiment
+    memory.put(str(data.root), "/bucket/set", recursive=True)
+    memory.pipe({"/bucket/train.csv": b"evil", "/bucket/set/~/train.csv": b"evil", "/bucket/set/C:/train.csv": b"evil"})
+    options = ("--set", "data.url=memory://bucket/set", "--set", f"data.root={tmp_path / 'here'}")
+    status, out, err = command_line("prepare", "-e", file, *options, "--set", f"data.train_csv={place}")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"{place!r} cannot be a name below {tmp_path / 'here'}" in err
+    assert not (tmp_path / "here").exists()
+
+
+def test_masks_may_be_read_from_elsewhere_where_nothing_is_fetched(experiment, call):
+    data, _ = experiment
+    (data.root / "train.csv").rename(data.root.parent / "mine.csv")
+    assert "20 test images" in call("prepare", "--set", "data.train_csv=../mine.csv")
+
+
+def test_nothing_is_fetched_through_a_link_that_leads_elsewhere(tmp_path, command_line, experiment, memory):
+    data, file = experiment
+    memory.put(str(data.root), "/bucket", recursive=True)
+    root, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "train").symlink_to(elsewhere)
+    options = ("--set", "data.url=memory://bucket", "--set", f"data.root={root}")
+    status, out, err = command_line("prepare", "-e", file, *options)
+    assert (status, out) == (1, "")
+    assert f"a link leads to {elsewhere}" in err
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["memory://bucket/../../evil", "memory://~root/set", "memory://C:/set"])
+def test_the_folder_of_a_url_stays_in_the_workspace(experiment, command_line, url):
+    status, out, err = command_line(
+        "prepare", "-e", experiment[1], "--set", f"data.url={url}", "--set", "data.root=null"
+    )
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: data.url: ")
+    assert err.endswith("; give data.root\n")
+
+
+LISTING = (
+    """<a href="../">up</a> <a href="/">top</a> <a href="http://elsewhere.org/x.jpg">else</a> <a href="{link}">it</a>"""
+)
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """``listed(link)``: the URL of a web server that lists a link in its folder ``train``, and has any file."""
+    pytest.importorskip("aiohttp")
+    servers = []
+
+    def serve(link):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                content, kind = b"content", "image/jpeg"
+                if self.path.rstrip("/") == "/set/train":
+                    content, kind = LISTING.format(link=link).encode(), "text/html"
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/set"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "link", ["../../evil.jpg", "x/../../../evil.jpg", "%2e%2e/%2e%2e/evil.jpg", "..%2f..%2fevil.jpg", "a%00.jpg"]
+)
+def test_a_web_page_whose_links_climb_is_refused(tmp_path, listed, link):
+    folder = tmp_path / "here" / "data"
+    with pytest.raises(DataError, match="cannot be a name below"):
+        files_to_fetch(listed(link), ["train"], folder)
+
+
+def test_names_of_a_web_page_are_decoded(tmp_path, listed):
+    url = listed("my%20photo.jpg")
+    names = files_to_fetch(url, ["train"], tmp_path)
+    list(fetch(url, names, tmp_path))
+    assert (tmp_path / "train" / "my photo.jpg").read_bytes() == b"content"
+    assert files_to_fetch(url, ["train"], tmp_path) == []
 
 
 def test_a_connection_that_is_lost_is_one_line_and_the_next_call_goes_on(

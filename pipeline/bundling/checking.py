@@ -23,6 +23,7 @@ from pipeline.data.cache import one_row_a_mask, read_images
 from pipeline.errors import DataError
 from pipeline.records import record_of
 from pipeline.rle import dices, read_csv
+from pipeline.safe_paths import join_inside
 
 ALIKE = 0.999
 """Mean Dice from which masks count as the same where another engine or machine has computed them."""
@@ -57,10 +58,10 @@ def check_files(folder: Path, prints: dict[str, str]) -> None:
     """Refuse a bundle whose files are not as they were written.
 
     Raises:
-        DataError: one is missing or damaged.
+        DataError: one is missing or damaged, or its name leads out of the bundle.
     """
     for name, known in prints.items():
-        path = folder / name
+        path = join_inside(folder, name)
         if not path.is_file():
             raise DataError(f"{path} is missing: make the bundle again")
         if fingerprint(path) != known:

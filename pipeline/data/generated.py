@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from pipeline.rle import encode
 JPEG_QUALITY = 92
 STAMP = "dataset.json"
 NAMES = {"train", "train.csv", "test", "sample_submission.csv", "truth.csv", STAMP}
+DRAWN = re.compile(r"[ab]\d{4,}\.jpg")
+"""A drawn image's file name."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,21 @@ def write_generated(settings: GeneratedData, seed: int) -> KaggleData:
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     origin = {"seed": seed, "settings": settings.model_dump(mode="json", exclude={"root"}), "code": code}
     if _origin_of(root) != origin:
-        if strange := sorted({path.name for path in root.glob("*")} - NAMES):
+        if strange := _others(root):
             raise DataError(f"data.root: {root} is to be drawn anew, and has other files in it: {some(strange)}")
         with whole_or_absent(root) as new:
             _write_subset(new, "train", _plan(settings, seed, "train"), seed)
             _write_subset(new, "test", _plan(settings, seed, "test"), seed)
             (new / STAMP).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     return KaggleData(source="kaggle", root=root, test_truth="truth.csv", group_column="person")
+
+
+def _others(root: Path) -> list[str]:
+    """Return what lies in the data set's folder and was not drawn."""
+    inner = [path for subset in ("train", "test") for path in (root / subset).glob("*")]
+    strange = {path.name for path in root.glob("*")} - NAMES
+    strange |= {f"{path.parent.name}/{path.name}" for path in inner if not DRAWN.fullmatch(path.name)}
+    return sorted(strange)
 
 
 def _origin_of(root: Path) -> dict[str, Any] | None:

@@ -535,15 +535,16 @@ def test_generated_portraits_never_overwrite_other_files(tmp_path, name, text):
     assert [path.read_text() for path in tmp_path.iterdir()] == [text]
 
 
-def test_generated_portraits_never_overwrite_what_was_put_beside_them(tmp_path):
+@pytest.mark.parametrize("name", ["thesis.txt", "train/mine.txt", "test/notes"])
+def test_generated_portraits_never_overwrite_what_was_put_beside_them(tmp_path, name):
     one = {"people": 1, "photos": 1, "test_people": 1, "heights": (64, 64), "widths": (64, 64)}
     settings = GeneratedData(source="generated", root=tmp_path / "data", **one)
     open_source(settings, seed=0)
-    (settings.root / "thesis.txt").write_text("mine")
+    (settings.root / name).write_text("mine")
     open_source(settings, seed=0)
-    with pytest.raises(DataError, match=r"is to be drawn anew, and has other files in it: thesis\.txt"):
+    with pytest.raises(DataError, match=rf"is to be drawn anew, and has other files in it: {name}"):
         open_source(settings, seed=1)
-    assert (settings.root / "thesis.txt").read_text() == "mine"
+    assert (settings.root / name).read_text() == "mine"
 
 
 def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):

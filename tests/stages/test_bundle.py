@@ -129,6 +129,11 @@ def test_check_names_what_is_missing_or_damaged(finished, bundled, tmp_path, com
     status, _, err = command_line(*words, copy)
     assert status == 1
     assert f"{weights} is damaged" in err
+    manifest = copy / "bundle.json"
+    known = manifest.read_text()
+    manifest.write_text(json.dumps({**json.loads(known), "files": {"../../secret": "0"}}))
+    assert "'../../secret' cannot be a name below" in command_line(*words, copy)[2]
+    manifest.write_text(known)
     weights.unlink()
     assert f"{weights} is missing" in command_line(*words, copy)[2]
     assert "run the stage 'bundle' first" in command_line(*words, tmp_path / "none")[2]
