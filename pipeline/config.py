@@ -13,6 +13,7 @@ A file may hold ``presets``, each a name and settings that are laid over the fil
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -306,6 +307,8 @@ class GeneratedData(DataSettings):
     """Least and greatest height, pixels."""
     widths: Size = (120, 200)
     """Least and greatest width, pixels."""
+    seed: int = Field(0, ge=0)
+    """Of the drawings; the experiment's own ``seed`` leaves the data set as it is."""
 
     @property
     def knows_test_truth(self) -> bool:
@@ -358,6 +361,8 @@ class FoldSettings(Settings):
     """How training images are divided."""
 
     count: int = Field(5, ge=2)
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the shuffle; the experiment's own ``seed`` leaves the folds as they are, so that scores stay comparable."""
     area_bins: int = Field(4, ge=1)
     """Strata of equal count by mask area; images without any mask are a stratum of their own."""
     near_duplicate_bits: int = Field(6, ge=0, le=16)
@@ -489,6 +494,10 @@ class ModelSettings(Settings):
     most of a step's time and learn least."""
     options: dict[str, Any] = {}
     """Further arguments of the architecture, such as ``encoder_output_stride``."""
+    seed: int | None = Field(None, ge=0)
+    """Of the first weights, the order of the images and their augmentation; null: made from the experiment's ``seed``
+    and the model's name, so that two models of the same settings learn different things. A number here takes the place
+    of both: ``seed`` then has no effect on this model."""
     training: TrainingSettings = TrainingSettings()
 
     @property
@@ -595,6 +604,8 @@ class Experiment(Settings):
 
     name: Name
     seed: int = Field(0, ge=0)
+    """Of the networks: each model's own seed is made from it (``models.NAME.seed``). Folds and drawn data have seeds of
+    their own, ``folds.seed`` and ``data.seed``."""
     workspace: Path = PROJECT
     """Where ``kfold/``, ``submissions/`` and ``data/`` are."""
     probabilities: Url | None = None
@@ -648,6 +659,13 @@ class Experiment(Settings):
                 f"for image.size {list(self.image.size)}: {', '.join(f'{h} x {w}' for h, w in sizes)}"
             )
         return self
+
+    def seed_of(self, model: str) -> int:
+        """The seed of a model: its own, or a hash of the experiment's seed and the model's name."""
+        own = self.models[model].seed
+        if own is not None:
+            return own
+        return int.from_bytes(hashlib.sha256(f"{self.seed} {model}".encode()).digest()[:4], "big")
 
     @property
     def members(self) -> tuple[str, ...]:

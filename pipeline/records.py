@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 MADE_BY = "made_by"
 
 SECTIONS: dict[str, dict[str, Any]] = {
-    "prepare": {"data": True, "image": {"size", "fit"}, "seed": True},
-    "split": {"folds": True, "seed": True},
+    "prepare": {"data": True, "image": {"size", "fit"}},
+    "split": {"folds": True},
     "pseudo": {"pseudo": True},
-    "train": {"image": {"size", "fit", "tile"}, "seed": True},  # and the model's own
+    "train": {"image": {"size", "fit", "tile"}},  # and the model's own
     "predict": {"prediction": True, "image": {"overlap"}},
     "ensemble": {"ensemble": True, "tuning": {"metric", "beta", "both_empty"}},
     "tune": {"tuning": True},
@@ -45,8 +45,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
 ONLY_SUBMITTED = {"data": {"submission_format", "submission_columns"}}
 """Settings of a data set that `prepare` has no use for."""
 
-WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}}
-"""A model's settings that change nothing in its weights."""
+WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}, "seed": True}
+"""A model's settings that change nothing in its weights; its seed counts as what it is resolved to."""
 
 NEUTRAL = (
     *("artifacts", "command", "config", "errors", "locks"),
@@ -114,6 +114,7 @@ def settings_of(experiment: Experiment, stage: str, model: str | None = None) ->
     if stage == "train":
         settings |= {
             "model": experiment.models[model].model_dump(mode="json", exclude=WITHOUT_EFFECT),
+            "seed": experiment.seed_of(model),
             "classes": list(experiment.data.class_names),
         }
     return settings

@@ -161,7 +161,7 @@ def two_networks(finish_run) -> FinishedRun:
 def generated(tmp_path_factory) -> Path:
     """The generated data set of the tiny experiment, to be read only."""
     experiment = load_experiment(write_tiny_experiment(tmp_path_factory.mktemp("generated")))
-    open_source(experiment.data, experiment.seed)
+    open_source(experiment.data)
     return experiment.data.root
 
 

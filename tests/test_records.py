@@ -85,7 +85,20 @@ def test_changed_settings_concern_the_stages_that_depend_on_them(experiment, art
     assert outdated(more) == {record_of(artifacts.folds): reason, artifacts.tuning: UPSTREAM}
     metric = changed(experiment, tuning=experiment.tuning.model_copy(update={"metric": "iou"}))
     assert outdated(metric) == {artifacts.tuning: "settings have changed: tuning.metric dice -> iou"}
-    assert names(outdated(changed(experiment, seed=1))) == ["folds.csv.json", "images.csv.json", "tuning.json"]
+    folds = changed(experiment, folds=experiment.folds.model_copy(update={"seed": 1}))
+    assert names(outdated(folds)) == ["folds.csv.json", "tuning.json"]
+    data = changed(experiment, data=experiment.data.model_copy(update={"seed": 1}))
+    assert names(outdated(data)) == ["folds.csv.json", "images.csv.json", "tuning.json"]
+
+
+def test_another_seed_concerns_the_networks_alone(experiment, artifacts):
+    other = changed(experiment, seed=1)
+    assert outdated(other) == {}
+    assert [
+        stage for stage in SECTIONS if settings_of(other, stage, "unet") != settings_of(experiment, stage, "unet")
+    ] == ["train"]
+    own = {"unet": experiment.models["unet"].model_copy(update={"seed": experiment.seed_of("unet")})}
+    assert settings_of(changed(experiment, models=own), "train", "unet") == settings_of(experiment, "train", "unet")
 
 
 def test_what_only_a_submission_or_a_prediction_reads_trains_nothing_anew(experiment, artifacts):

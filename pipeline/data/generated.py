@@ -52,7 +52,7 @@ class Drawing:
         return image, mask
 
 
-def write_generated(settings: GeneratedData, seed: int) -> KaggleData:
+def write_generated(settings: GeneratedData) -> KaggleData:
     """Draw the data set unless it is there already, and describe it as the Kaggle layout that it has.
 
     Raises:
@@ -61,7 +61,8 @@ def write_generated(settings: GeneratedData, seed: int) -> KaggleData:
     root = settings.root
     sources = [*sorted(Path(portraits.__file__).parent.glob("*.py")), Path(__file__)]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    origin = {"seed": seed, "settings": settings.model_dump(mode="json", exclude={"root"}), "code": code}
+    seed = settings.seed
+    origin = {"seed": seed, "settings": settings.model_dump(mode="json", exclude={"root", "seed"}), "code": code}
     if _origin_of(root) != origin:
         if strange := _others(root):
             raise DataError(f"data.root: {root} is to be drawn anew, and has other files in it: {some(strange)}")

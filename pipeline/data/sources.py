@@ -73,7 +73,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(settings: DataSettings, seed: int) -> Source:
+def open_source(settings: DataSettings) -> Source:
     """The source that the settings describe, checked for ids that are unusable, missing or superfluous.
 
     Raises:
@@ -81,7 +81,7 @@ def open_source(settings: DataSettings, seed: int) -> Source:
     """
     data_root(settings)
     if isinstance(settings, GeneratedData):
-        settings = write_generated(settings, seed)
+        settings = write_generated(settings)
     if not settings.root.is_dir():
         raise DataError(f"data.root: {settings.root} is not a folder")
     kinds = {KaggleData: KaggleSource, EasyPortraitData: EasyPortraitSource, FolderData: FolderSource}

@@ -51,7 +51,7 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     console = make_console(quiet)
     if settings.data.url is not None:
         fetch_data(settings.data, console)
-    source = open_source(settings.data, settings.seed)
+    source = open_source(settings.data)
     save_settings(settings)
     artifacts = Artifacts.of(settings)
     console.print(f"prepare: reading {len(source.samples)} images and their masks, to {artifacts.folder}")

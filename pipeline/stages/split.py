@@ -46,7 +46,7 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     share = covered / (images["height"] * images["width"]).to_numpy()
     small = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size)
     pairs = duplicate_pairs(images, small, settings.folds, settings.image.fit)
-    folds = assign_folds(images, share, pairs, settings.folds, settings.seed)
+    folds = assign_folds(images, share, pairs, settings.folds)
     check_folds(folds, images, pairs)
     found = images["image_id"].to_numpy(object)[pairs].tolist()
     with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images]), duplicates=found) as path:
@@ -55,17 +55,14 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     say_next_stage(console, next_stage("split", settings), experiment, overrides)
 
 
-def assign_folds(
-    images: pd.DataFrame, share: np.ndarray, pairs: np.ndarray, settings: FoldSettings, seed: int
-) -> pd.DataFrame:
+def assign_folds(images: pd.DataFrame, share: np.ndarray, pairs: np.ndarray, settings: FoldSettings) -> pd.DataFrame:
     """A fold for every image: a pure function of its arguments.
 
     Args:
         images: training rows of ``images.csv``.
         share: float (N,), the part of each image that its masks cover.
         pairs: int (P, 2), row numbers of images that are duplicates of each other.
-        settings: number of folds and of area bins.
-        seed: of the shuffle.
+        settings: number of folds and of area bins, and the seed of the shuffle.
 
     Returns:
         Columns image_id, fold, group (connected images share one), stratum (0 = empty mask).
@@ -87,7 +84,7 @@ def assign_folds(
         )
     # A bin needs an image for every fold.
     stratum = area_strata(share, min(settings.area_bins, filled // settings.count))
-    splitter = StratifiedGroupKFold(settings.count, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(settings.count, shuffle=True, random_state=settings.seed)
     fold = np.full(len(images), -1)
     with warnings.catch_warnings():
         # A stratum with fewer images than folds cannot be in every fold; the printed table shows it.

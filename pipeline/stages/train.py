@@ -70,8 +70,8 @@ def train(
         inputs.append(chosen.weights_file)
     started = time.perf_counter()
     reserve_gpus(chosen.training.devices)
-    # Each fold starts from its own random decoder, and the same fold always from the same.
-    seed = int(np.random.SeedSequence([settings.seed, fold]).generate_state(1)[0] % 2**31)
+    # Each model and fold starts from its own random decoder, and the same ones always from the same.
+    seed = int(np.random.SeedSequence([settings.seed_of(model), fold]).generate_state(1)[0] % 2**31)
     network = build_network(chosen, seed, len(settings.data.class_names), settings.image.tiling.size)
     record = Record.of(settings, "train", inputs, model)
     origin = {"seed": seed, "settings": record.settings, "code": record.code, "inputs": record.inputs}

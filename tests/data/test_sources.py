@@ -30,7 +30,7 @@ def ids_of(source, subset):
 
 def message_of(settings):
     with pytest.raises(DataError) as caught:
-        open_source(settings, seed=0)
+        open_source(settings)
     return str(caught.value)
 
 
@@ -41,7 +41,7 @@ def message_of(settings):
 @pytest.mark.parametrize("fmt", ["kaggle", "carvana", "siim", "coco"])
 def test_kaggle_masks_in_every_format(competition, fmt, suffix):
     data = competition(fmt=fmt, suffix=suffix)
-    source = open_source(KaggleData(source="kaggle", root=data.root, format=fmt), seed=0)
+    source = open_source(KaggleData(source="kaggle", root=data.root, format=fmt))
     assert ids_of(source, "train") == data.ids["train"]
     assert ids_of(source, "test") == data.ids["test"]
     for sample in source.samples:
@@ -57,8 +57,8 @@ def test_kaggle_rows_of_one_id_are_united_only_where_the_settings_say_so(competi
     data = competition(train=2)
     data.write("train.csv", "image_id,rle", "a1,1 3", "a0,5 2", "a1,11 4", "a1,4 1", "a0,")
     with pytest.raises(DataError, match=r"train.csv: 2 ids have several rows: a1 \(rows 2, 4, 5\), .*data.unite_rows"):
-        open_source(KaggleData(source="kaggle", root=data.root), seed=0)
-    source = open_source(KaggleData(source="kaggle", root=data.root, unite_rows=True), seed=0)
+        open_source(KaggleData(source="kaggle", root=data.root))
+    source = open_source(KaggleData(source="kaggle", root=data.root, unite_rows=True))
     assert [source.true_edges(sample, 64, 64)[0].tolist() for sample in source.samples[:2]] == [[4, 6], [0, 4, 10, 14]]
 
 
@@ -67,7 +67,7 @@ def test_kaggle_groups_are_joined_by_id_wherever_the_columns_are(competition, he
     data = competition()
     rows = [{"image_id": i, "rle": encode(data.masks[i]), "person": data.people[i]} for i in data.ids["train"]]
     data.write("train.csv", header, *(",".join(row[name] for name in header.split(",")) for row in rows[::-1]))
-    source = open_source(KaggleData(source="kaggle", root=data.root, group_column="person"), seed=0)
+    source = open_source(KaggleData(source="kaggle", root=data.root, group_column="person"))
     assert {s.image_id: s.group for s in source.samples if s.subset == "train"} == {
         image_id: data.people[image_id] for image_id in data.ids["train"]
     }
@@ -77,7 +77,7 @@ def test_kaggle_group_and_id_columns_may_have_any_name(competition):
     data = competition(train=2)
     data.write("train.csv", "note,picture,charlene,mask", "x,a0,c1,1 2", "y,a1,c2,")
     settings = KaggleData(source="kaggle", root=data.root, group_column="charlene", columns=("picture", "mask"))
-    assert [sample.group for sample in open_source(settings, seed=0).samples[:2]] == ["c1", "c2"]
+    assert [sample.group for sample in open_source(settings).samples[:2]] == ["c1", "c2"]
 
 
 def test_kaggle_a_missing_group_column_is_named(competition):
@@ -87,9 +87,7 @@ def test_kaggle_a_missing_group_column_is_named(competition):
 
 
 def groups_of(settings):
-    return {
-        sample.image_id: sample.group for sample in open_source(settings, seed=0).samples if sample.subset == "train"
-    }
+    return {sample.image_id: sample.group for sample in open_source(settings).samples if sample.subset == "train"}
 
 
 def test_kaggle_groups_are_those_of_the_column_that_the_masks_ids_are_in(competition):
@@ -157,16 +155,16 @@ def test_kaggle_texts_that_are_no_masks_point_at_the_setting_of_the_columns(comp
     advice = "if these are no masks, name the columns: data.columns=[ID, RLE]"
     assert message_of(settings) == f"{problem}; {advice}"
     with pytest.raises(RleError) as caught:
-        open_source(settings.model_copy(update={"columns": ("photo", "sitter")}), seed=0)
+        open_source(settings.model_copy(update={"columns": ("photo", "sitter")}))
     assert str(caught.value) == problem
-    open_source(settings.model_copy(update={"columns": ("photo", "runs")}), seed=0)
+    open_source(settings.model_copy(update={"columns": ("photo", "runs")}))
 
 
 def test_kaggle_truth_of_the_test_images(competition):
     data = competition()
     data.write("truth.csv", "image_id,rle", *(f"{i},{encode(data.masks[i])}" for i in data.ids["test"][::-1]))
     settings = KaggleData(source="kaggle", root=data.root, test_truth="truth.csv")
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     for image_id in data.ids["test"]:
         mask = data.masks[image_id]
         assert np.array_equal(mask_of(source, image_id, mask.shape), mask)
@@ -177,7 +175,7 @@ def test_kaggle_truth_of_the_test_images(competition):
 def test_kaggle_a_size_that_is_not_the_images_is_refused(competition):
     data = competition(train=2)
     data.write("train.csv", "image_id,rle,height,width", "a0,1 2,30,40", "a1,1 2,30,40")
-    source = open_source(KaggleData(source="kaggle", root=data.root), seed=0)
+    source = open_source(KaggleData(source="kaggle", root=data.root))
     with pytest.raises(DataError, match=r"id a0: the mask is 30 x 40 .* the image a0\.jpg is 40 x 30"):
         source.true_edges(source.samples[0], 40, 30)
 
@@ -187,7 +185,7 @@ def test_kaggle_without_sample_submission_takes_all_test_images(competition):
     (data.root / "sample_submission.csv").unlink()
     settings = KaggleData(source="kaggle", root=data.root)
     assert "set data.sample_submission to null" in message_of(settings)
-    source = open_source(settings.model_copy(update={"sample_submission": None}), seed=0)
+    source = open_source(settings.model_copy(update={"sample_submission": None}))
     assert ids_of(source, "test") == data.ids["test"]
 
 
@@ -198,11 +196,11 @@ def test_kaggle_images_without_a_row_are_empty_or_left_out(competition, suffix):
     data.write("train.csv", "image_id,rle", *listed)
     settings = KaggleData(source="kaggle", root=data.root)
     assert "3 of the images have no row" in message_of(settings)
-    source = open_source(settings.model_copy(update={"unlisted": "empty"}), seed=0)
+    source = open_source(settings.model_copy(update={"unlisted": "empty"}))
     assert ids_of(source, "train") == data.ids["train"]
     edges = [source.true_edges(sample, 64, 64)[0].size for sample in source.samples[:6]]
     assert edges == [0, 2, 2, 2, 0, 0]
-    source = open_source(settings.model_copy(update={"unlisted": "leave-out"}), seed=0)
+    source = open_source(settings.model_copy(update={"unlisted": "leave-out"}))
     assert ids_of(source, "train") == data.ids["train"][1:4]
     data.write("train.csv", "image_id,rle", *listed, "stranger,1 3")
     assert "1 of the rows have no image: stranger" in message_of(settings.model_copy(update={"unlisted": "empty"}))
@@ -211,7 +209,7 @@ def test_kaggle_images_without_a_row_are_empty_or_left_out(competition, suffix):
 def test_kaggle_without_test_images(competition):
     data = competition()
     settings = KaggleData(source="kaggle", root=data.root, test_images=None, sample_submission=None)
-    assert ids_of(open_source(settings, seed=0), "test") == []
+    assert ids_of(open_source(settings), "test") == []
 
 
 def test_the_sample_submission_gives_order_and_columns(competition):
@@ -292,7 +290,7 @@ def test_kaggle_classes_have_rows_of_their_own(competition):
     sample = [f"{image_id},{name}," for image_id in data.ids["test"] for name in ("bowel", "stomach")]
     data.write("sample_submission.csv", "id,class,predicted", *sample)
     settings = KaggleData(source="kaggle", root=data.root, classes=("stomach", "bowel"))
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     assert (ids_of(source, "train"), ids_of(source, "test")) == (data.ids["train"], data.ids["test"])
     stomach, bowel = source.true_edges(source.samples[0], *data.masks["a0"].shape)
     assert np.array_equal(from_edges(stomach, data.masks["a0"].shape), data.masks["a0"])
@@ -302,7 +300,7 @@ def test_kaggle_classes_have_rows_of_their_own(competition):
     assert columns == ["id", "class", "predicted"]
     assert ids == [f"{image_id}/{name}" for image_id in data.ids["test"] for name in ("bowel", "stomach")]
     with pytest.raises(DataError, match=r"no row has the class 'lung' of data\.classes; .* has bowel, other, stomach"):
-        open_source(settings.model_copy(update={"classes": ("lung",)}), seed=0)
+        open_source(settings.model_copy(update={"classes": ("lung",)}))
 
 
 def write_easyportrait(root, with_folders=True):
@@ -325,7 +323,7 @@ def write_easyportrait(root, with_folders=True):
 @pytest.mark.parametrize("with_folders", [True, False], ids=["folders", "set column"])
 def test_easyportrait_layouts(tmp_path, with_folders):
     settings = write_easyportrait(tmp_path, with_folders)
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     assert {(s.image_id, s.subset, s.group) for s in source.samples} == {
         ("x0", "train", "u0"),
         ("x1", "train", "u1"),
@@ -350,7 +348,7 @@ def test_easyportrait_layouts(tmp_path, with_folders):
 )
 def test_easyportrait_classes(tmp_path, classes, expected):
     settings = write_easyportrait(tmp_path).model_copy(update={"positive_classes": classes})
-    assert np.array_equal(mask_of(open_source(settings, seed=0), "x1"), expected)
+    assert np.array_equal(mask_of(open_source(settings), "x1"), expected)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +358,7 @@ def test_easyportrait_classes(tmp_path, classes, expected):
 )
 def test_easyportrait_parts_have_a_mask_each(tmp_path, classes, indices):
     settings = write_easyportrait(tmp_path).model_copy(update={"classes": classes})
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     masks = source.true_edges(source.samples[1], *SHAPE)
     assert settings.class_names == tuple(classes)
     assert len(masks) == len(indices)
@@ -373,14 +371,14 @@ def test_easyportrait_meta_may_be_zipped(tmp_path):
     with zipfile.ZipFile(tmp_path / "meta.zip", "w") as archive:
         archive.write(tmp_path / "meta.csv", "meta.csv")
     (tmp_path / "meta.csv").unlink()
-    assert [sample.group for sample in open_source(settings, seed=0).samples] == ["u0", "u1", "u0", "u2"]
+    assert [sample.group for sample in open_source(settings).samples] == ["u0", "u1", "u0", "u2"]
 
 
 def test_easyportrait_meta_may_name_files(tmp_path):
     settings = write_easyportrait(tmp_path)
     table = (tmp_path / "meta.csv").read_text().replace("attachment_id", "image_name")
     (tmp_path / "meta.csv").write_text(table.replace("x0\t", "x0.jpg\t").replace("x1\t", "x1.png\t"))
-    assert [sample.group for sample in open_source(settings, seed=0).samples] == ["u0", "u1", "u0", "u2"]
+    assert [sample.group for sample in open_source(settings).samples] == ["u0", "u1", "u0", "u2"]
 
 
 def test_easyportrait_without_users_is_refused(tmp_path):
@@ -416,7 +414,7 @@ def test_easyportrait_test_annotations_may_be_missing(tmp_path):
     (tmp_path / "annotations/test/y0.png").unlink()
     (tmp_path / "annotations/test").rmdir()
     assert not settings.knows_test_truth
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     assert source.true_edges(source.samples[-1], *SHAPE) is None
 
 
@@ -429,7 +427,7 @@ def test_easyportrait_image_without_annotation(tmp_path):
 def test_a_mask_of_another_size_is_refused(tmp_path):
     settings = write_easyportrait(tmp_path)
     save(tmp_path / "annotations/train/x1.png", CLASSES.T)
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     with pytest.raises(DataError, match=r"x1\.png: the mask is 14 x 20 .* x1\.jpg is 20 x 14"):
         mask_of(source, "x1")
 
@@ -450,10 +448,10 @@ def write_folder(root, factor=255, masks="train", suffix="_mask"):
 def test_folder_masks_of_several_classes_have_no_other_values(tmp_path):
     write_folder(tmp_path, factor=7)
     settings = FolderData(source="folder", root=tmp_path, classes={"road": [1], "car": [7, 8]})
-    road, car = open_source(settings, seed=0).true_edges(open_source(settings, seed=0).samples[0], *SHAPE)
+    road, car = open_source(settings).true_edges(open_source(settings).samples[0], *SHAPE)
     assert road.size == 0
     assert np.array_equal(from_edges(car, SHAPE), TRUTH)
-    source = open_source(settings.model_copy(update={"classes": {"road": (1,)}}), seed=0)
+    source = open_source(settings.model_copy(update={"classes": {"road": (1,)}}))
     with pytest.raises(DataError, match=r"a_mask\.png: has the value 7, which is of none of data\.classes"):
         source.true_edges(source.samples[0], *SHAPE)
 
@@ -463,7 +461,7 @@ def test_folder_masks_lie_beside_the_images_or_in_their_own_folder(tmp_path, mas
     write_folder(tmp_path, masks=masks, suffix=suffix)
     folder = None if masks == "train" else masks
     settings = FolderData(source="folder", root=tmp_path, train_masks=folder, mask_suffix=suffix)
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     assert (ids_of(source, "train"), ids_of(source, "test")) == (["a", "b"], ["c"])
     assert np.array_equal(mask_of(source, "b"), TRUTH)
     assert source.true_edges(source.samples[-1], *SHAPE) is None
@@ -478,7 +476,7 @@ def test_folder_without_suffix_and_folder_of_masks_is_refused(tmp_path):
 @pytest.mark.parametrize(("rule", "factor"), [("0/1", 1), ("0/255", 255), (128, 128), (1, 7)])
 def test_mask_values_that_the_rule_allows(tmp_path, rule, factor):
     write_folder(tmp_path, factor)
-    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule), seed=0)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule))
     assert np.array_equal(mask_of(source, "a"), TRUTH)
 
 
@@ -487,14 +485,14 @@ def test_a_threshold_takes_the_values_from_it_on(tmp_path):
     values = np.zeros(SHAPE, np.uint8)
     values[0, :4] = [127, 128, 129, 255]
     save(tmp_path / "train/a_mask.png", values)
-    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=128), seed=0)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=128))
     assert mask_of(source, "a")[0, :4].tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("rule", "factor"), [("0/1", 255), ("0/255", 1), ("0/255", 254)])
 def test_mask_values_that_the_rule_does_not_allow_are_named(tmp_path, rule, factor):
     write_folder(tmp_path, factor)
-    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule), seed=0)
+    source = open_source(FolderData(source="folder", root=tmp_path, mask_values=rule))
     with pytest.raises(DataError, match=rf"a_mask\.png: has the value {factor}, data\.mask_values allows {rule}"):
         mask_of(source, "a")
 
@@ -503,7 +501,7 @@ def test_mask_values_that_the_rule_does_not_allow_are_named(tmp_path, rule, fact
 
 
 def test_generated_portraits_are_a_competition_of_known_masks(generated):
-    source = open_source(KaggleData(source="kaggle", root=generated, test_truth="truth.csv", group_column="person"), 0)
+    source = open_source(KaggleData(source="kaggle", root=generated, test_truth="truth.csv", group_column="person"))
     assert len(ids_of(source, "train")) >= 8
     assert len(ids_of(source, "test")) >= 4
     assert not {s.group for s in source.samples if s.subset == "train"} & {"", "person4", "person5"}
@@ -517,12 +515,12 @@ def test_generated_portraits_are_not_drawn_twice_but_anew_when_the_settings_chan
     settings = GeneratedData(
         source="generated", root=tmp_path / "old", people=1, photos=1, test_people=1, heights=(64, 64), widths=(64, 64)
     )
-    open_source(settings, seed=0)
+    open_source(settings)
     files = sorted(settings.root.rglob("*.jpg"))
     before = {path: (path.stat().st_ino, path.read_bytes()) for path in files}
-    open_source(settings, seed=0)
+    open_source(settings)
     assert {path: (path.stat().st_ino, path.read_bytes()) for path in files} == before
-    open_source(settings, seed=1)
+    open_source(settings.model_copy(update={"seed": 1}))
     assert all(path.read_bytes() != content for path, (_, content) in before.items())
 
 
@@ -539,11 +537,11 @@ def test_generated_portraits_never_overwrite_other_files(tmp_path, name, text):
 def test_generated_portraits_never_overwrite_what_was_put_beside_them(tmp_path, name):
     one = {"people": 1, "photos": 1, "test_people": 1, "heights": (64, 64), "widths": (64, 64)}
     settings = GeneratedData(source="generated", root=tmp_path / "data", **one)
-    open_source(settings, seed=0)
+    open_source(settings)
     (settings.root / name).write_text("mine")
-    open_source(settings, seed=0)
+    open_source(settings)
     with pytest.raises(DataError, match=rf"is to be drawn anew, and has other files in it: {name}"):
-        open_source(settings, seed=1)
+        open_source(settings.model_copy(update={"seed": 1}))
     assert (settings.root / name).read_text() == "mine"
 
 

@@ -15,6 +15,7 @@ from pipeline.data.cache import CachePaths, open_small
 from pipeline.learning.networks import load_network
 from pipeline.learning.training import SegmentationTraining, mask_dice
 from pipeline.records import outdated, record_of
+from pipeline.stages import train
 
 SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 """What a job of Slurm's finds, which is one task, whatever it starts."""
@@ -110,6 +111,53 @@ def test_start_weights_of_another_content_are_noticed(tmp_path, write_experiment
     assert outdated(settings)[record].endswith("start.pth is another one than it was made from")
     start.unlink()
     assert record not in outdated(settings)
+
+
+def test_models_of_the_same_settings_become_different_networks_unless_their_seeds_are_given(
+    tmp_path, write_experiment, command_line
+):
+    shallow = {"encoder_depth": 4, "decoder_channels": [32, 16, 16, 8]}
+    network = {"architecture": "Unet", "encoder": "resnet18", "options": shallow}
+    recipe = {"epochs": 1, "batch_size": 4, "precision": "fp32"}
+    experiment = write_experiment(tmp_path, data=DATA, training=recipe, models={"one": network, "two": network})
+
+    def weights(*options):
+        for words in (["prepare"], ["split"], *(["train", "--model", name, "--fold", 0] for name in ("one", "two"))):
+            status, _, errors = command_line(*words, "--experiment", experiment, *options)
+            assert status == 0, errors
+        return [Artifacts(tmp_path, "tiny").fold(name, 0).weights.read_bytes() for name in ("one", "two")]
+
+    one, two = weights()
+    assert one != two
+    same, again = weights("--set", "models.one.seed=3", "--set", "models.two.seed=3")
+    assert same == again
+    assert same not in (one, two)
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [
+        # What the seed of a model became when it was the experiment's seed and the fold alone.
+        (["models.one.seed=0", "models.two.seed=7"], [[821328062, 1817441348], [2083679832, 369571992]]),
+        # Those of the first four bytes of the SHA-256 of "0 one" and "0 two", then of "7 one" and "7 two".
+        ([], [[593418142, 984884190], [230569630, 2074888468]]),
+        (["seed=7"], [[1795186418, 2087632946], [375412420, 1062462769]]),
+    ],
+)
+def test_a_training_is_seeded_by_model_and_fold(tmp_path, write_experiment, command_line, monkeypatch, options, seeds):
+    network = {"architecture": "Unet", "encoder": "resnet18"}
+    experiment = write_experiment(tmp_path, data=DATA, models={"one": network, "two": network})
+    for stage in ("prepare", "split"):
+        assert command_line(stage, "--experiment", experiment)[0] == 0
+    built, trained = [], []
+    monkeypatch.setattr(train, "build_network", lambda model, seed, *_: built.append(seed) or torch.nn.Linear(1, 1))
+    monkeypatch.setattr(train, "train_network", lambda *arguments: trained.append(arguments[3]))
+    words = [word for option in options for word in ("--set", option)]
+    for name in ("one", "two"):
+        for fold in (0, 1):
+            command = ("train", "--model", name, "--fold", fold, "--experiment", experiment, *words)
+            assert command_line(*command)[0] == 0
+    assert built == trained == [*seeds[0], *seeds[1]]
 
 
 @pytest.mark.parametrize("in_training", [True, False])
