@@ -1,14 +1,17 @@
 """Edges <-> RLE text, in every `RleFormat`.
 
-Kernels read and write all styles. `_read_strictly`, plain Python, defines what is accepted: it sees what a kernel
+Kernels read and write all styles. `check_text`, plain Python, defines what is accepted: it sees what a kernel
 refuses, and words the message.
 """
+
+import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from . import kernels
 from .formats import RleError, RleFormat, SizeNeededError, get_format
-from .masks import check_edges, fill, pixel_count, row_edges, to_edges
+from .masks import check_edges, fill, pixel_count, row_edges, to_edges, turned
 
 _PADDING = bytes(kernels.BLOCK)
 
@@ -26,7 +29,8 @@ def encode(mask: np.ndarray, fmt: str | RleFormat = "kaggle", threshold: float |
 def decode(text: str, shape: tuple[int, int], fmt: str | RleFormat = "kaggle") -> np.ndarray:
     """The mask uint8 (H, W), C-contiguous, of 0 and 1. Raises RleError naming the first wrong token."""
     fmt = get_format(fmt)
-    return fill(_text_to_runs(text, pixel_count(shape), shape, fmt), shape, fmt.order)
+    pixel_count(shape)
+    return fill(_text_to_runs(text, shape, fmt), shape, fmt.order)
 
 
 def edges_to_text(edges: np.ndarray, shape: tuple[int, int] | None, fmt: str | RleFormat = "kaggle") -> str:
@@ -37,10 +41,12 @@ def edges_to_text(edges: np.ndarray, shape: tuple[int, int] | None, fmt: str | R
     """
     fmt = get_format(fmt)
     edges = check_edges(edges)
-    pixels = _pixels_for(fmt, shape, needed=fmt.order == "C" or fmt.style in ("counts", "coco"))
+    if shape is None:
+        _check_needless(fmt, fmt.order == "C" or fmt.style in ("counts", "coco"))
+    pixels = kernels.NO_LIMIT if shape is None else pixel_count(shape)
     if not kernels.are_edges(edges, pixels):
         raise RleError(f"not the edges of a mask of {pixels} pixels: unsorted, touching or past its end")
-    runs = kernels.transposed(edges, *shape) if fmt.order == "C" else edges
+    runs = turned(edges, *shape) if fmt.order == "C" else edges
     return _runs_to_text(runs, pixels, fmt)
 
 
@@ -51,17 +57,16 @@ def text_to_edges(text: str, shape: tuple[int, int] | None, fmt: str | RleFormat
     Raises RleError naming the first wrong token and why.
     """
     fmt = get_format(fmt)
-    runs = _text_to_runs(text, _pixels_for(fmt, shape, needed=fmt.order == "C"), shape, fmt)
-    return kernels.transposed(runs, shape[1], shape[0]) if fmt.order == "C" else runs
+    if shape is None:
+        _check_needless(fmt, fmt.order == "C")
+    runs = _text_to_runs(text, shape, fmt)
+    return turned(runs, shape[1], shape[0]) if fmt.order == "C" else runs
 
 
-def _pixels_for(fmt: RleFormat, shape, needed: bool) -> int:
-    """The pixel count to check against: the shape's, or without one the largest that edges can name."""
-    if shape is not None:
-        return pixel_count(shape)
+def _check_needless(fmt: RleFormat, needed: bool) -> None:
+    """SizeNeededError if an image's shape, which is not known, is needed."""
     if needed:
         raise SizeNeededError(f"format {fmt.name} needs the image's shape (height, width)")
-    return kernels.NO_LIMIT
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -93,44 +98,58 @@ def _counts(runs: np.ndarray, pixels: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def _text_to_runs(text: str, pixels: int, shape, fmt: RleFormat) -> np.ndarray:
+def check_text(text: str, shape: tuple[int, int] | None, fmt: RleFormat) -> None:
+    """Raise RleError for the first token of a text that is wrong; in the format's own order of pixels.
+
+    Token by token, as a text of many megabytes has millions.
+    """
+    limit = kernels.NO_LIMIT if shape is None else pixel_count(shape)
+    image = "no image has more than" if shape is None else f"the image {shape[0]}x{shape[1]} has"
+    counts = fmt.style in ("counts", "coco")
+    begin = end = 0  # of the run before
+    first = None  # a run's token, and its number, that wait for its length
+    for position, token in enumerate(_tokens(text, fmt), 1):
+        number = _integer(position, token)
+        if first is None:
+            first = token, number
+            continue
+        start = end + first[1]
+        if fmt.style == "pairs":
+            start = first[1] - fmt.base
+            _check_start(position - 1, first[0], start, begin, end, fmt.base)
+        if number == 0:
+            raise _wrong(position, token, "a run's length must be at least 1")
+        if start + number > limit:
+            raise _wrong(position, token, f"run ends at pixel {start + number}, {image} {limit} pixels")
+        begin, end, first = start, start + number, None
+    if first is not None and not counts:
+        raise _wrong(position, first[0], "a start without a length (odd number of tokens)")
+    total = end if first is None else end + first[1]
+    if counts and (total > limit or (shape is not None and total != limit)):
+        raise RleError(f"counts add up to {total}, {image} {limit} pixels")
+
+
+def _text_to_runs(text: str, shape: tuple[int, int] | None, fmt: RleFormat) -> np.ndarray:
     """Edges in the format's own pixel order."""
     if not isinstance(text, str):
         raise RleError(f"an RLE text must be a string, not {text!r}")
     text = text.strip(" ")
     if text in ("", fmt.empty):
         return np.empty(0, np.uint32)
-    data = np.frombuffer(bytearray(text, "utf-8", "replace") + _PADDING, np.uint8)
+    # A lone surrogate must not become a question mark, which is a character of compressed counts.
+    data = np.frombuffer(bytearray(text, "utf-8", "surrogatepass") + _PADDING, np.uint8)
+    pixels = kernels.ANY_SIZE if shape is None else pixel_count(shape)
     style = kernels.STYLES[fmt.style]
     edges, valid = kernels.read_text(data, data.size - len(_PADDING), style, fmt.base, pixels)
-    return edges if valid else _read_strictly(text, pixels, shape, fmt)
+    if not valid:
+        check_text(text, shape, fmt)
+        raise AssertionError(f"refused, but not by the strict reader: {text[:100]!r}")
+    return edges
 
 
-def _read_strictly(text: str, pixels: int, shape, fmt: RleFormat) -> np.ndarray:
-    """Edges of a text in any style, checked token by token; RleError for the first that is wrong."""
-    tokens = _decompress(text) if fmt.style == "coco" else text.split(" ")
-    tokens = [token for token in tokens if token]
-    numbers = [_integer(position, token) for position, token in enumerate(tokens, 1)]
-    counts = fmt.style in ("counts", "coco")
-    edges = [0]
-    for i in range(0, len(tokens) - 1, 2):
-        gap, length = numbers[i], numbers[i + 1]
-        if fmt.style == "pairs":
-            _check_start(i + 1, tokens[i], gap - fmt.base, edges, fmt.base)
-            gap = gap - fmt.base - edges[-1]
-        if length == 0:
-            raise _wrong(i + 2, tokens[i + 1], "a run's length must be at least 1")
-        start = edges[-1] + gap
-        if start + length > pixels:
-            image = f"the image {shape[0]}x{shape[1]} has" if shape else "no image has more than"
-            raise _wrong(i + 2, tokens[i + 1], f"run ends at pixel {start + length}, {image} {pixels} pixels")
-        edges += [start, start + length]
-    if len(tokens) % 2 and not counts:
-        raise _wrong(len(tokens), tokens[-1], "a start without a length (odd number of tokens)")
-    if counts and shape and sum(numbers) != pixels:
-        raise RleError(f"counts add up to {sum(numbers)}, the image {shape[0]}x{shape[1]} has {pixels} pixels")
-    runs = np.array(edges[1:], np.uint32)
-    return runs[: kernels.merge_touching(runs, runs.size)]
+def _tokens(text: str, fmt: RleFormat) -> Iterator[str]:
+    """The numbers' texts, one by one."""
+    return _decompress(text) if fmt.style == "coco" else (found[0] for found in re.finditer("[^ ]+", text))
 
 
 def _integer(position: int, token: str) -> int:
@@ -145,14 +164,14 @@ def _integer(position: int, token: str) -> int:
     return int(digits)
 
 
-def _check_start(position: int, token: str, start: int, edges: list[int], base: int):
-    """RleError unless a run may start at `start`, after the runs in [0, s0, e0, s1, e1, ...]."""
+def _check_start(position: int, token: str, start: int, begin: int, end: int, base: int) -> None:
+    """RleError unless a run may start at `start`, after the one from `begin` to `end`, or after none (0 to 0)."""
     if start < 0:
         raise _wrong(position, token, f"start below {base}, the first pixel's number")
-    if len(edges) > 1 and start < edges[-2]:
+    if start < begin:
         raise _wrong(position, token, "run starts before the one in front of it (runs must be sorted)")
-    if start < edges[-1]:
-        raise _wrong(position, token, f"run overlaps the one in front of it, which ends at pixel {edges[-1]}")
+    if start < end:
+        raise _wrong(position, token, f"run overlaps the one in front of it, which ends at pixel {end}")
 
 
 def _wrong(position: int, token: str, reason: str) -> RleError:
@@ -160,10 +179,10 @@ def _wrong(position: int, token: str, reason: str) -> RleError:
     return RleError(f"token {position} {shown!r}: {reason}")
 
 
-def _decompress(text: str) -> list[str]:
+def _decompress(text: str) -> Iterator[str]:
     """cocoapi's rleFrString: the counts, as the tokens that style "counts" would have."""
-    counts = []
-    value = shift = 0
+    value = shift = count = 0
+    before = [0, 0]  # the two counts in front
     for position, character in enumerate(text, 1):
         bits = ord(character) - kernels.COCO_FIRST
         if not 0 <= bits < 0x40:
@@ -176,8 +195,10 @@ def _decompress(text: str) -> list[str]:
             continue
         if bits & 0x10:
             value -= 1 << shift  # bit 4 of the last character is the sign
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value += before[0] if count > 2 else 0
+        yield str(value)
+        before = [before[1], value]
         value = shift = 0
+        count += 1
     if shift:
         raise RleError("compressed COCO counts end in the middle of a count")
-    return [str(count) for count in counts]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from . import kernels
-from .codec import text_to_edges
+from .codec import check_text, text_to_edges
 from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
 from .formats import RepeatedIdsError, RleError, RleFormat, get_format
-from .masks import pixel_count
+from .masks import pixel_count, turned
 from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
 from .unpacking import open_unpacked
@@ -163,7 +163,7 @@ class _Records:
 
     def text(self, record: int) -> str:
         """The RLE text; bytes that are no UTF-8 appear as U+FFFD, which no format allows."""
-        return str(self.data[self.begins[record] : self.ends[record]].tobytes(), "utf-8", errors="replace")
+        return str(memoryview(self.data)[self.begins[record] : self.ends[record]], "utf-8", errors="replace")
 
 
 def _read_records(path: Path, columns, class_column, size_columns, find_sizes: bool) -> _Records:
@@ -355,7 +355,10 @@ def _read_texts(records: _Records, heights, widths, fmt: RleFormat) -> tuple[np.
         if fmt.order == "F":
             return edges, offsets
         rows = zip(offsets[:-1], offsets[1:], heights, widths, strict=True)
-        masks = [kernels.transposed(edges[begin:end], width, height) for begin, end, height, width in rows]
+        masks = [
+            _turned(records, record, edges[begin:end], int(height), int(width))
+            for record, (begin, end, height, width) in enumerate(rows)
+        ]
     else:
         masks = [np.empty(0, np.uint32)] * len(records.ids)
         for record in np.flatnonzero(ends > begins):
@@ -367,7 +370,7 @@ def _read_texts(records: _Records, heights, widths, fmt: RleFormat) -> tuple[np.
 def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat) -> tuple[np.ndarray, np.ndarray]:
     """Edges and offsets of the texts, in the order in which they number pixels."""
     data, style = records.data, kernels.STYLES[fmt.style]
-    pixels = np.where(heights == 0, kernels.NO_LIMIT, heights * widths)
+    pixels = heights * widths  # kernels.ANY_SIZE where the size isn't known
     limits = np.append(begins, records.ends[-1] if len(begins) else 0)
     edges = np.empty(kernels.count_numbers(data, limits[0], limits[-1], len(begins), style), np.uint32)
 
@@ -380,9 +383,12 @@ def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat)
             data, begins[rows], ends[rows], style, fmt.base, pixels[rows], edges[begin:], offsets
         )
         if wrong >= 0:
-            _read_text(records, first + wrong, heights, widths, fmt)  # raises
-            name, row = records.name, records.rows[first + wrong]
-            raise AssertionError(f"{name} row {row}: refused, but not by the strict reader")
+            record = first + wrong
+            try:
+                check_text(records.text(record), _shape(heights, widths, record), fmt)
+            except RleError as error:
+                raise records.error(record, error) from None
+            raise AssertionError(f"{records.name} row {records.rows[record]}: refused, but not by the strict reader")
         return begin, offsets
 
     used = 0
@@ -406,12 +412,23 @@ def _without_empty(records: _Records, fmt: RleFormat) -> tuple[np.ndarray, np.nd
 
 
 def _read_text(records: _Records, record: int, heights, widths, fmt: RleFormat) -> np.ndarray:
-    """One row's edges, by the reader that says what is wrong."""
-    shape = (int(heights[record]), int(widths[record])) if heights[record] else None
+    """One row's edges."""
     try:
-        return text_to_edges(records.text(record), shape, fmt)
+        return text_to_edges(records.text(record), _shape(heights, widths, record), fmt)
     except RleError as error:
         raise records.error(record, error) from None
+
+
+def _turned(records: _Records, record: int, edges: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Column-major edges of a row's row-major ones."""
+    try:
+        return turned(edges, width, height)
+    except RleError as error:
+        raise records.error(record, error) from None
+
+
+def _shape(heights: np.ndarray, widths: np.ndarray, record: int) -> tuple[int, int] | None:
+    return (int(heights[record]), int(widths[record])) if heights[record] else None
 
 
 def _groups(names: list[str]) -> tuple[np.ndarray, np.ndarray]:

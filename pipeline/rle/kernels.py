@@ -28,6 +28,7 @@ U64 = np.uint64
 
 BLOCK = 64  # bytes looked at together; text and file buffers need this many readable bytes after their end
 NO_LIMIT = 2**32 - 1  # the largest pixel count that a uint32 edge can name
+ANY_SIZE = 0  # pixels of an image whose size isn't known
 
 COMMA, NEWLINE, RETURN, QUOTE, SPACE, ZERO = (ord(character) for character in ',\n\r" 0')
 COCO_FIRST = ZERO  # cocoapi maskApi.c, rleToString: 6 bits a character, from '0' on
@@ -633,8 +634,9 @@ def _read_compressed(text, begin, end, numbers):
 def _gaps_to_edges(numbers, count, counts, pixels):
     """Turn lengths of background and foreground into edges in place; the edges' number, or -1 if invalid.
 
-    With `counts` the last may be background, and all together are the image, if `pixels` isn't NO_LIMIT.
+    With `counts` the last may be background, and all together are the image, if its size is known.
     """
+    limit = np.int64(NO_LIMIT) if pixels == ANY_SIZE else np.int64(pixels)
     position = np.int64(0)
     touching = False
     for i in range(count):
@@ -643,10 +645,10 @@ def _gaps_to_edges(numbers, count, counts, pixels):
                 return -1
             touching |= i > 0
         position += np.int64(numbers[i])
-        if position > pixels:
+        if position > limit:
             return -1
         numbers[i] = position
-    if counts and count and pixels != NO_LIMIT and position != pixels:
+    if counts and count and pixels != ANY_SIZE and position != pixels:
         return -1
     if count & 1:
         if not counts:
@@ -660,7 +662,7 @@ def read_runs(text, begin, end, style, base, pixels, edges):
     """Edges of the RLE in text[begin:end], in one of the `STYLES`; their number, or -1 if anything is wrong.
 
     `text` uint8 must have 64 readable bytes after `end`; `edges` uint32 has room for `count_numbers`. Runs must
-    be sorted and lie inside [0, pixels), NO_LIMIT where the image's size isn't known; touching ones are merged.
+    be sorted and lie inside [0, pixels), or any image if `pixels` is ANY_SIZE; touching ones are merged.
     """
     while begin < end and text[begin] == SPACE:
         begin += 1
@@ -678,7 +680,7 @@ def read_runs(text, begin, end, style, base, pixels, edges):
     if count < 0:
         return -1
     if style == PAIRS:
-        return _pairs_to_edges(edges, count, base, pixels)
+        return _pairs_to_edges(edges, count, base, pixels if pixels != ANY_SIZE else NO_LIMIT)
     return _gaps_to_edges(edges, count, style != GAPS, pixels)
 
 

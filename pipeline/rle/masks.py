@@ -8,6 +8,7 @@ from . import kernels
 from .formats import RleError
 
 ANY_BYTE = 255  # the limit for pixel values where every value is allowed
+LONGEST_SIDE = 2**20  # of images whose masks are taken apart into columns: what that takes grows with their number
 
 
 def pixel_count(shape: tuple[int, int]) -> int:
@@ -34,6 +35,20 @@ def check_edges(edges: np.ndarray) -> np.ndarray:
     if edges.size & 1:
         raise RleError(f"edges come in pairs, not an odd number of them: {edges.size}")
     return np.ascontiguousarray(edges)
+
+
+def turned(edges: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Column-major edges of a mask (H, W) -> its row-major ones; and back, with height and width exchanged.
+
+    Raises RleError if the image has sides that no image has.
+    """
+    if edges.size == 0 or height == 1 or width == 1:
+        return edges
+    if max(height, width) > LONGEST_SIDE:
+        raise RleError(
+            f"masks with a side of {max(height, width)} pixels cannot be turned, one has {LONGEST_SIDE} at most"
+        )
+    return kernels.transposed(edges, height, width)
 
 
 def to_edges(mask: np.ndarray, threshold: float | None = None) -> np.ndarray:

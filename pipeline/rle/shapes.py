@@ -11,7 +11,7 @@ import numpy as np
 from . import kernels
 from .algebra import union
 from .formats import RleError
-from .masks import check_edges, pixel_count
+from .masks import LONGEST_SIDE, check_edges, pixel_count, turned
 from .table import RleTable
 
 
@@ -44,8 +44,7 @@ def flip_vertical(edges: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def transpose(edges: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Edges of the transposed mask (W, H), which are the row-major runs of the mask (H, W) itself."""
-    height, width = shape
-    return kernels.transposed(_checked(edges, height, width), height, width)
+    return turned(_checked(edges, *shape), *shape)
 
 
 def crop(edges: np.ndarray, shape: tuple[int, int], top: int, left: int, window: tuple[int, int]) -> np.ndarray:
@@ -153,7 +152,10 @@ def _checked(edges: np.ndarray, height: int, width: int | None = None) -> np.nda
 
 
 def _segments(edges: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    return kernels.column_segments(_checked(edges, height, width), height)
+    edges = _checked(edges, height, width)
+    if edges.size and int(edges[-1]) // height > LONGEST_SIDE:
+        raise RleError(f"a mask of more than {LONGEST_SIDE} columns of {height} pixels")
+    return kernels.column_segments(edges, height)
 
 
 def _join(columns: np.ndarray, begins: np.ndarray, ends: np.ndarray, height: int) -> np.ndarray:

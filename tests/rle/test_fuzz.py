@@ -1,11 +1,13 @@
 """Arbitrary texts and bytes into the parsers: an RleError or the mask that a slow reader sees, nothing else.
 
-A few hundred examples a run, always the same; FUZZ_EXAMPLES=2500 tries as many new ones, in about a minute.
+A few hundred examples a run, always the same; FUZZ_EXAMPLES=2500 tries as many new ones, in about a minute. Of the
+texts for the kernels there are thousands, or FUZZ_TEXTS.
 """
 
 import csv
 import io
 import os
+import random
 import re
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import rle
+from pipeline.rle import codec
 
 SHAPE = (8, 10)
 FUZZ = settings(
@@ -109,6 +112,112 @@ def slow_mask(text: str, fmt: rle.RleFormat) -> np.ndarray | None:
             end = start + length
             pixels[start:end] = [1] * length
     return np.reshape(pixels, SHAPE, order=fmt.order)
+
+
+LARGEST = 2**32 - 1
+SHAPES = [None, SHAPE, (1, LARGEST), (65535, 65537), (3, 2**30)]
+STYLES = ["kaggle", "siim", "coco-counts", "coco"]
+
+
+def runs_of(text: str, fmt: rle.RleFormat, shape: tuple[int, int] | None) -> list[int] | None:
+    """The edges that a text names, by the page of its format alone; None if it names none."""
+    words = slow_counts(text) if fmt.style == "coco" else text.split(" ")
+    if words is None or not all(re.fullmatch("[0-9]*", str(word)) for word in words):
+        return None
+    values = [int(word) for word in words if word != ""]
+    pixels = LARGEST if shape is None else shape[0] * shape[1]
+    counted = fmt.style in ("counts", "coco")
+    if counted and (sum(values) > pixels or (shape is not None and sum(values) != pixels)):
+        return None
+    if len(values) % 2 and not counted:
+        return None
+    edges = [0]
+    for gap, length in zip(values[::2], values[1::2], strict=False):
+        start = gap - fmt.base if fmt.style == "pairs" else edges[-1] + gap
+        if start < edges[-1] or length == 0 or start + length > pixels or max(gap, length) > LARGEST:
+            return None
+        edges += [start, start + length]
+    edges = edges[1:]
+    return [edge for edge in edges if edges.count(edge) == 1]
+
+
+def write_counts(counts: list[int]) -> str:
+    """rleToString of cocoapi's maskApi.c, a character at a time, for counts of any size."""
+    text = ""
+    for i, count in enumerate(counts):
+        rest, more = count - (counts[i - 2] if i > 2 else 0), True
+        while more:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + 32 * more)
+    return text
+
+
+def draw_text(fmt: rle.RleFormat, shape: tuple[int, int] | None, rng: random.Random) -> str:
+    """A text that is valid half of the time, or nearly so."""
+    pixels = LARGEST if shape is None else shape[0] * shape[1]
+    cuts = sorted({rng.choice([rng.randrange(pixels + 1), rng.randrange(90), pixels]) for _ in range(rng.randrange(9))})
+    cuts = [cut for cut in cuts if cut <= pixels]
+    numbers = [b - a for a, b in zip([0, *cuts], [*cuts, pixels], strict=True)]
+    if fmt.style == "pairs":
+        numbers = [n for a, b in zip(cuts[::2], cuts[1::2], strict=False) for n in (a + fmt.base, b - a)]
+    if fmt.style == "gaps":
+        numbers = numbers[: len(numbers) // 2 * 2]
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        changed = rng.choice(
+            [0, 1, 5, rng.randrange(90), LARGEST, LARGEST - 1, LARGEST + 1, pixels, 2**33, 10 ** rng.randrange(20)]
+        )
+        numbers.insert(rng.randrange(len(numbers) + 1), changed)
+    if numbers and rng.random() < 0.3:
+        del numbers[rng.randrange(len(numbers))]
+    if fmt.style == "coco":
+        text = write_counts(numbers)
+    else:
+        text = rng.choice([" ", " ", " ", "  "]).join(str(n).zfill(rng.choice([1, 1, 1, 9, 12])) for n in numbers)
+    for _ in range(rng.choice([0, 0, 0, 1, 2]) if text else 0):
+        at = rng.randrange(len(text) + 1)
+        odd = rng.choice(
+            ["", " ", "o", "?", "0", "~", "\udc80", "\ud83d", "\u0663", "\xa0", "-", "\0", chr(rng.randrange(33, 127))]
+        )
+        text = text[:at] + odd + text[at + rng.randrange(2) :]
+    return text.strip(" ")
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_the_kernel_and_the_strict_reader_accept_the_same_texts(name):
+    """And both what an independent reader does, with a size, without one, and in the largest images."""
+    fmt, rng = rle.get_format(name), random.Random(0)
+    valid = []
+    for _ in range(int(os.environ.get("FUZZ_TEXTS", 16_000)) // len(STYLES)):
+        shape = rng.choice(SHAPES)
+        text = draw_text(fmt, shape, rng)
+        expected = [] if text in ("", fmt.empty) else runs_of(text, fmt, shape)
+        if expected is None:
+            with pytest.raises(rle.RleError):
+                rle.text_to_edges(text, shape, fmt)
+        else:
+            assert rle.text_to_edges(text, shape, fmt).tolist() == expected, (text, shape)
+            valid.append((text, shape))
+    assert len(valid) > 500
+    for text, shape in valid:
+        if text not in ("", fmt.empty):  # accepted by a kernel alone
+            codec.check_text(text, shape, fmt)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shape", "message"),
+    [
+        ("coco-counts", "0 5 4294967295", None, f"add up to {LARGEST + 5}, no image has more than {LARGEST} pixels"),
+        ("coco-counts", "0 5 1", (1, LARGEST), f"add up to 6, the image 1x{LARGEST} has {LARGEST} pixels"),
+        ("coco", write_counts([0, 5, LARGEST]), None, f"add up to {LARGEST + 5}, no image has more than {LARGEST} pix"),
+        ("coco", write_counts([0, 5]), (65535, 65537), f"add up to 5, the image 65535x65537 has {LARGEST} pixels"),
+        ("coco", "0\udc805", (1, 20), "not a character of compressed COCO counts"),
+        ("coco", "\ud83d5", None, "not a character of compressed COCO counts"),
+    ],
+)
+def test_texts_that_one_reader_has_accepted(name, text, shape, message):
+    with pytest.raises(rle.RleError, match=message):
+        rle.text_to_edges(text, shape, name)
 
 
 @pytest.mark.parametrize("name", ["kaggle", "contrails", "carvana", "siim", "coco-counts", "coco"])

@@ -76,6 +76,15 @@ def test_objects_in_rows_of_their_own_are_united_only_where_that_is_asked_for(co
     assert (result["score"], result["n"], result["compare"]["difference"]) == (1.0, 2, 0.0)
 
 
+@pytest.mark.parametrize("size", ["", ",1,4294967295"])
+def test_counts_that_no_image_has_are_one_line(command_line, tmp_path, size):
+    path = tmp_path / "counts.csv"
+    path.write_text("id,rle" + ",height,width" * bool(size) + f"\na,0 5 {4294967295 if not size else 1}{size}\n")
+    status, out, err = command_line("score", path, path, "--format", "coco-counts")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"{path} row 2 (id a): counts add up to " in err
+
+
 def test_text_has_a_line_for_each_metric(command_line, files):
     status, out, err = command_line("score", *files())
     assert (status, err) == (0, "")
