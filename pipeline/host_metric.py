@@ -22,10 +22,12 @@ METRIC = "dice"
 BOTH_EMPTY = "1"  # what an image is worth where prediction and truth are empty: "1", "0", or "nan", left out
 BASE = 1  # the first pixel's number
 GAPS = False  # whether a start is counted from the end of the run before
-EMPTY = ""  # how a mask without pixels is written; nothing at all is understood as well
+EMPTY = ""  # how a mask without pixels is written
 
 HEIGHTS = ("height", "image_height", "img_height", "height_pixels", "h")
 WIDTHS = ("width", "image_width", "img_width", "width_pixels", "w")
+MASKS = ("rle", "rle_mask", "encodedpixels", "encoded_pixels", "mask", "pixels", "predicted", "prediction")
+MASKS += ("segmentation", "annotation")
 CLASSES = ("class", "class_id", "classid", "category", "category_id", "label")
 NO_LIMIT = 2**32 - 1  # pixels that an image can have
 
@@ -36,7 +38,8 @@ def score(solution: pd.DataFrame, submission: pd.DataFrame, row_id_column_name: 
     """The score of a submission.
 
     Args:
-        solution: ids, masks and, if it has them, heights and widths; the masks are in the first other column.
+        solution: ids, masks and, if it has them, heights and widths; the masks are in the column of a usual name, or in
+            the first other one.
         submission: ids and masks, in columns of the same names.
         row_id_column_name: the column of ids.
 
@@ -68,16 +71,17 @@ def score(solution: pd.DataFrame, submission: pd.DataFrame, row_id_column_name: 
 
 
 def _mask_column(solution: pd.DataFrame, id_column: str) -> str:
-    """The solution's first column that is neither the ids nor a size, a class, or Kaggle's public or private."""
+    """The solution's column of a usual name, or the first that is no id, size, class, or Kaggle's public or private."""
     if id_column not in solution.columns:
         raise ValueError(f"solution: no column {id_column!r}; it has {', '.join(map(str, solution.columns))}")
     others = {"usage", *HEIGHTS, *WIDTHS, *CLASSES}
     names = [column for column in solution.columns if column != id_column]
     if solution[id_column].duplicated().any() and any(str(column).lower() in CLASSES for column in names):
         raise ValueError("solution: with a column of classes, each row needs an id of its own, not the image's")
-    for column in names:
-        if str(column).lower() not in others:
-            return column
+    for usual in (lambda name: name in MASKS, lambda name: name not in others):
+        for column in names:
+            if usual(str(column).strip().lower()):
+                return column
     raise ValueError(f"solution: no column of masks besides {id_column!r}")
 
 
@@ -150,8 +154,12 @@ def _edges(ids: list[str], texts: list[str], pixels: dict[str, int]) -> np.ndarr
 def _runs(text: str, pixels: int) -> np.ndarray:
     """The starts and ends of a text's runs, int64 (2, R), numbered from 0. ValueError names the first wrong token."""
     text = text.strip(" ")
-    if text in ("", "nan", "NaN", EMPTY):
+    if text in ("nan", "NaN"):
+        text = ""
+    if text == EMPTY:
         return np.empty((2, 0), np.int64)
+    if text == "":
+        raise ValueError(f"a blank field; an empty mask is written as {EMPTY!r}")
     if text.isascii() and not text.encode().translate(None, delete=_DIGITS):
         numbers = np.fromstring(text, np.int64, sep=" ")
         if numbers.size % 2 == 0 and numbers.max() <= NO_LIMIT:

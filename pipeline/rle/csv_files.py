@@ -122,6 +122,12 @@ def write_csv(
             raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
 
 
+def write_rows(path: str | PathLike, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write texts in columns as a CSV file, as `write_csv` does."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        file.writelines(",".join(map(_quoted, row)) + "\n" for row in (header, *rows))
+
+
 def _quoted(field: str) -> str:
     """A field, quoted if it has to be; Python's own writer leaves a carriage return bare, and can't read it back."""
     if any(special in field for special in ',"\r\n'):

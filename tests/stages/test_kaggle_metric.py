@@ -89,8 +89,12 @@ def files():
 @given(text=texts, fmt=st.sampled_from(["kaggle", "carvana", "siim", "sennet", "contrails"]))
 def test_texts_are_read_and_refused_as_by_the_reader_of_masks(files, text, fmt):
     read = files[fmt]["_runs"]
-    if text.strip(" ") == "nan":  # in a table's field, not in a text
-        assert read(text, PIXELS).size == 0
+    if text.strip(" ") in ("", "nan"):  # NaN is a blank field in a table
+        if FORMATS[fmt].empty == "":
+            assert read(text, PIXELS).size == 0
+        else:
+            with pytest.raises(ValueError, match="a blank field; an empty mask is written as"):
+                read(text, PIXELS)
         return
     try:
         expected, reason = text_to_edges(text, SHAPE, fmt).tolist(), None
@@ -209,8 +213,27 @@ def test_rows_of_one_id_in_the_solution_are_united():
 
 def test_numbers_that_pandas_made_of_texts_are_texts_again(made):
     solution = pd.DataFrame({"id": [1, 2], "rle": ["0 4", "-1"]})
-    submission = pd.DataFrame({"id": [2.0, 1.0], "rle": [-1.0, np.nan]})  # '-1' and nothing
+    submission = pd.DataFrame({"id": [2.0, 1.0], "rle": [-1.0, -1.0]})
     assert made("--format", "siim")["score"](solution, submission, "id") == 0.5
+
+
+@pytest.mark.parametrize(("fmt", "empty"), [("contrails", "-"), ("sennet", "1 0"), ("siim", "-1")])
+def test_a_blank_field_is_no_empty_mask_where_the_competition_has_a_text_for_it(made, fmt, empty):
+    names = made("--format", fmt)
+    solution = pd.DataFrame({"id": ["a", "b"], "rle": ["1 4", empty]})
+    assert names["score"](solution, pd.DataFrame({"id": ["a", "b"], "rle": ["1 4", empty]}), "id") == 1.0
+    for blank in ("", None, np.nan, " "):
+        with pytest.raises(names["ParticipantVisibleError"]) as refused:
+            names["score"](solution, pd.DataFrame({"id": ["a", "b"], "rle": ["1 4", blank]}), "id")
+        assert str(refused.value) == f"row 3 (id b): a blank field; an empty mask is written as {empty!r}"
+    with pytest.raises(ValueError, match=r"solution: row 3 \(id b\): a blank field"):
+        names["score"](solution.assign(rle=["1 4", None]), solution, "id")
+
+
+def test_the_column_of_masks_is_found_by_its_name():
+    solution = pd.DataFrame({"id": ["a", "b"], "organ": ["1 2", "3 4"], "rle": ["1 4", ""]})
+    assert score(solution, solution, "id") == 1.0
+    assert score(solution, solution.assign(rle=["5 4", ""]), "id") == 0.5
 
 
 def test_large_images_are_counted_exactly():
