@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.linting import repair
 from pipeline.rle import encode
 
 
@@ -193,12 +192,12 @@ def test_a_turned_file_with_an_image_of_unknown_size_is_refused(fix):
     ids=["row", "column", "mask", "field", "id"],
 )
 def test_what_was_written_is_read_back_before_it_counts(fix, monkeypatch, damage, lost):
-    write = repair.write_rows
+    from pipeline.rle.csv_files import write_rows as write
 
     def write_damaged(path, header, rows):
         write(path, *damage(header, list(rows)))
 
-    monkeypatch.setattr(repair, "write_rows", write_damaged)
+    monkeypatch.setattr("pipeline.linting.repair.write_rows", write_damaged)
     status, _, err, fixed = fix("id,rle,note\na,1 1,x\nb,2 2,y\nc,3 3,z\n")
     assert (status, fixed) == (1, None)
     assert f"not fixed, this would be lost: {lost}" in err
