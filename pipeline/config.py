@@ -568,7 +568,8 @@ class TuningSettings(Settings):
 
     A richer kind of rule is taken only where it is better than the simpler ones, beyond noise, on folds that its
     settings were not chosen on; so a wide search costs time, not honesty. That takes three folds and six groups of
-    images: with fewer, thresholds are all that is searched.
+    images: with fewer, thresholds are all that is searched. The submission takes what is found only where it is better
+    than one half on the images that chose it and not worse, beyond noise, cross-fitted.
     """
 
     metric: Literal[tuple(METRICS)] = "dice"

@@ -299,6 +299,13 @@ def _percentiles(scores: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def optimism(chosen: float, cross_fitted: float) -> str:
+    """What is to be said about a score on the images that something was chosen on, wherever it is shown."""
+    if chosen < cross_fitted:
+        return "chosen on the same images, below cross-fitted since the folds' own choices suit them better"
+    return "chosen on the same images, which is optimistic"
+
+
 # --------------------------------------------------------------------------------------------- what is maximised
 
 

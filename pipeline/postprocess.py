@@ -94,6 +94,13 @@ def stored_by_fold(content: Any, path: Path) -> list[list[Postprocess]]:
         return [[Postprocess(**each) for each in of_fold] for of_fold in zip(*of_classes, strict=True)]
 
 
+def stored_scores(content: Any, path: Path) -> dict[str, Any]:
+    """What the ensemble's out-of-fold scores are: of what is submitted, at one half, cross-fitted and optimistic."""
+    names = ("submitted", "submitted_ci95", "at_half", "cross_fitted", "cross_fitted_ci95", "tuned", "verdict")
+    with _stored("submitted", path):
+        return {name: content["sets"]["ensemble"][name] for name in names}
+
+
 @contextmanager
 def _stored(name: str, path: Path) -> Iterator[None]:
     try:

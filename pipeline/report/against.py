@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Against:
-    """What changed from another run to this one; masks are cross-fitted in both."""
+    """What changed from another run to this one; masks are as submitted in both, at settings chosen without them."""
 
     name: str
     masks: int
@@ -75,7 +75,7 @@ def open_other(run: FinishedRun, name: str) -> FinishedRun:
 
 
 def compare_runs(run: FinishedRun, scores: Scores, other: FinishedRun, other_scores: Scores) -> Against:
-    """The paired difference of two runs' cross-fitted scores, and the masks that changed most.
+    """The paired difference of the scores of what two runs submit, and the masks that changed most.
 
     Raises:
         DataError: they have no mask in common, or one that is not the same in both.

@@ -121,7 +121,7 @@ def learning_charts(model: str, histories: Sequence[tuple[int, pd.DataFrame]]) -
 
 
 def threshold_chart(title: str, tuned: dict[str, Any]) -> Chart:
-    """The score at each threshold without other rules, the plateau, the chosen threshold and one half.
+    """The score at each threshold without other rules, the plateau, the threshold that was found and one half.
 
     Args:
         tuned: of one class, from ``tuning.json``.
@@ -129,9 +129,10 @@ def threshold_chart(title: str, tuned: dict[str, Any]) -> Chart:
     curve = np.array([np.nan if score is None else score for score in tuned["curve"]], np.float64)
     # The ends, where all or nothing is foreground, would flatten the rest.
     x, y = Scale(0, LEVELS - 1, WIDTH, whole=True), _limits(curve[LEVELS // 10 : -LEVELS // 10])
-    chosen, (low, high) = tuned["postprocess"]["threshold"], tuned["plateau"]["threshold"]
+    found, (low, high) = tuned["found"]["threshold"], tuned["plateau"]["threshold"]
+    what = "chosen" if tuned["postprocess"] == tuned["found"] else "found, not submitted"
     left, right = x(np.clip([low - 0.5, high + 0.5], 0, LEVELS - 1)).tolist()
-    marks = [Mark(float(x(HALF)), "1/2", "half"), Mark(float(x(chosen)), f"chosen: {chosen}", "chosen")]
+    marks = [Mark(float(x(HALF)), "1/2", "half"), Mark(float(x(found)), f"{what}: {found}", "chosen")]
     return Chart(
         title,
         "threshold, of 255",

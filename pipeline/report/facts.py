@@ -30,6 +30,7 @@ class Fold:
     """Mean share of an image that a mask covers."""
     at_half: float | None
     cross_fitted: float | None
+    submitted: float | None
 
 
 def fold_table(run: FinishedRun, true: np.ndarray) -> list[Fold]:
@@ -50,6 +51,7 @@ def fold_table(run: FinishedRun, true: np.ndarray) -> list[Fold]:
                 area=float(share[fold_of_mask == number].mean()),
                 at_half=scores["at_half_by_fold"][int(number)],
                 cross_fitted=scores["cross_fitted_by_fold"][int(number)],
+                submitted=scores["submitted_by_fold"][int(number)],
             )
         )
     return rows

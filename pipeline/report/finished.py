@@ -40,7 +40,7 @@ class FinishedRun:
     postprocess: list[Postprocess]
     """Of each class: what ``submit`` uses."""
     postprocess_by_fold: list[list[Postprocess]]
-    """Of each class for each fold: chosen without it."""
+    """Of each class for each fold: chosen without it, or one half where the submission stays there."""
     duplicates: list[list[str]] | None
     """Pairs of training images that ``split`` has kept together; None: it was run before it wrote them down."""
 
@@ -103,7 +103,7 @@ class FinishedRun:
         return self.postprocess[row % len(self.classes)]
 
     def cross_fitted(self, row: int) -> Postprocess:
-        """The settings that were chosen without the mask's fold."""
+        """The submission's settings as they are chosen without the mask's fold."""
         return self.postprocess_by_fold[row % len(self.classes)][self.masks["fold"].iat[row]]
 
     def map(self, row: int) -> np.ndarray:

@@ -24,9 +24,9 @@ class Scores:
     """Counts of N masks at their images' own size, int64 (N,) each."""
 
     chosen: Counts
-    """At the submission's settings: optimistic, since they were chosen on these masks."""
+    """At the submission's settings: optimistic where they are tuned, since they were chosen on these masks."""
     cross_fitted: Counts
-    """At the settings that were chosen without each mask's fold."""
+    """Each mask at the submission's settings as they are chosen without its fold; at one half where it stays there."""
     both_empty: float = 1.0
     """What a mask scores where nothing is and nothing is predicted; NaN leaves it out."""
 

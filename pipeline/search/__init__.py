@@ -1,6 +1,6 @@
 """Which post-processing settings are best on the held-out images, and what that choice is honestly worth.
 
-``tune_masks`` does it all; the parts:
+``tune_masks`` does it all, class by class, and ``tune_classes`` looks at them together; the parts:
 
 - ``noise``      how sure a difference of two scores is
 - ``grid``       every threshold, minimum area and triplet, exactly, from the counts at all thresholds
@@ -13,7 +13,7 @@ settings of its own.
 """
 
 from pipeline.search.components import rule_grid
-from pipeline.search.crossfit import Outcome, Rows, Search, Tuning, Worth, tune_masks
+from pipeline.search.crossfit import Outcome, Rows, Search, Tuning, Worth, tune_classes, tune_masks
 from pipeline.search.grid import FAMILIES, counts_at, minimum_areas
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "counts_at",
     "minimum_areas",
     "rule_grid",
+    "tune_classes",
     "tune_masks",
 ]

@@ -5,6 +5,9 @@ richest one always fits best. So a fold's cross-fitted score takes the settings 
 the other folds; and inside that procedure a richer family of rules is taken only if it is better than the simpler
 one, beyond noise, on folds that its settings were not chosen on. Sums are additive over folds, so all of this costs
 little more than one search.
+
+What is found is kept only where it is better than one half on the very images that it was chosen on, and not worse,
+beyond noise, cross-fitted. Otherwise the submission stays at one half, and that is the score to report.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.geometry import Fit
-from pipeline.metrics import FEWEST_DRAWN, Comparison, Counts, Objective
+from pipeline.metrics import FEWEST_DRAWN, Comparison, Counts, Objective, optimism
 from pipeline.postprocess import UNTUNED, Held, Postprocess
 from pipeline.search.components import Rule, rule_counts
 from pipeline.search.grid import FAMILIES, THRESHOLD, Cell, Folds, Grid, counts_at
@@ -68,33 +71,51 @@ class Rows:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of the held-out masks, (N,) each: without tuning, at settings chosen on all of them, and cross-fitted."""
+    """Counts of the held-out masks, (N,) each: without tuning, at settings found on all of them, and cross-fitted."""
 
     untuned: Counts
     tuned: Counts
     cross_fitted: Counts
+    submitted: Counts
+    """``cross_fitted`` of the classes whose settings are kept, ``untuned`` of the others."""
     fold: np.ndarray
     group: np.ndarray
+    kept: tuple[bool, ...] = (True,)
+    """Of each class, whether the submission takes its tuned settings."""
 
     @classmethod
     def of_classes(cls, outcomes: Sequence[Outcome]) -> Outcome:
         """All classes' masks together; a group holds all masks of its images."""
-        counts = [
-            Counts.stacked([getattr(each, name) for each in outcomes]) for name in ("untuned", "tuned", "cross_fitted")
-        ]
-        return cls(*counts, *(np.concatenate([getattr(each, name) for each in outcomes]) for name in ("fold", "group")))
+        names = ("untuned", "tuned", "cross_fitted", "submitted")
+        counts = [Counts.stacked([getattr(each, name) for each in outcomes]) for name in names]
+        rows = [np.concatenate([getattr(each, name) for each in outcomes]) for name in ("fold", "group")]
+        return cls(*counts, *rows, tuple(kept for each in outcomes for kept in each.kept))
+
+    def dropped(self) -> Outcome:
+        """The same where the tuned settings are not kept."""
+        return replace(self, submitted=self.untuned, kept=(False,) * len(self.kept))
+
+    def what_is_kept(self) -> Outcome:
+        """The same of a class as if its settings were never found, if they are not kept."""
+        return self if all(self.kept) else replace(self, tuned=self.untuned, cross_fitted=self.untuned)
 
     def worth(self, objective: Objective) -> Worth:
         """Its scores."""
         folds = range(int(self.fold.max()) + 1)
+        ci95 = objective.interval(self.cross_fitted, self.group)
         return Worth(
             at_half=float(objective(self.untuned)),
             at_half_by_fold=[float(objective(self.untuned.take(self.fold == fold))) for fold in folds],
             tuned=float(objective(self.tuned)),
             cross_fitted=float(objective(self.cross_fitted)),
-            cross_fitted_ci95=objective.interval(self.cross_fitted, self.group),
+            cross_fitted_ci95=ci95,
             cross_fitted_by_fold=[float(objective(self.cross_fitted.take(self.fold == fold))) for fold in folds],
             gain=objective.compare(self.cross_fitted, self.untuned, self.group),
+            submitted=float(objective(self.submitted)),
+            submitted_ci95=ci95 if all(self.kept) else objective.interval(self.submitted, self.group),
+            submitted_by_fold=[float(objective(self.submitted.take(self.fold == fold))) for fold in folds],
+            tuned_classes=sum(self.kept),
+            of_classes=len(self.kept),
         )
 
 
@@ -106,33 +127,92 @@ class Worth:
     """Without tuning."""
     at_half_by_fold: list[float]
     tuned: float
-    """At the chosen settings: optimistic, since they were chosen on the same images."""
+    """At the settings found: optimistic, since they were found on the same images."""
     cross_fitted: float
-    """Each fold at the settings chosen on the others: what tuning is really worth."""
+    """Each fold at the settings found on the others: what tuning is really worth."""
     cross_fitted_ci95: tuple[float, float]
     """Of the bootstrap over groups."""
     cross_fitted_by_fold: list[float]
     gain: Comparison
     """Cross-fitted against untuned."""
+    submitted: float
+    """Of what is submitted: cross-fitted where the tuned settings are kept, untuned elsewhere."""
+    submitted_ci95: tuple[float, float]
+    submitted_by_fold: list[float]
+    tuned_classes: int
+    """How many classes' tuned settings are kept, of how many."""
+    of_classes: int
+
+    @property
+    def pays(self) -> bool:
+        """Whether the settings found are to be kept: better where they were found, and on other images not worse.
+
+        Not worse beyond noise, that is; of so few groups that noise cannot be told, not worse at all.
+        """
+        can_tell = self.gain.drawn >= FEWEST_DRAWN
+        loses = self.gain.is_loss if can_tell else self.gain.difference < 0
+        return self.tuned > self.at_half and not loses
+
+    @property
+    def submits(self) -> str:
+        """What ``submitted`` is the score of, in words."""
+        if self.tuned_classes == self.of_classes:
+            return "tuned, cross-fitted"
+        if self.tuned_classes:
+            return f"{self.tuned_classes} of {self.of_classes} classes tuned, cross-fitted"
+        return "at 1/2"
 
     @property
     def verdict(self) -> str:
-        """Whether tuning gains anything, in words."""
-        return self.gain.verdict("tuning")
+        """Whether tuning gains anything and what is submitted, in words."""
+        if self.tuned_classes == self.of_classes:
+            taken = "the submission takes the tuned settings"
+        elif self.tuned_classes:
+            taken = f"the submission takes the tuned settings of {self.tuned_classes} of {self.of_classes} classes"
+        else:
+            taken = "the submission stays at 1/2"
+        if not self.tuned_classes and not self.tuned > self.at_half:
+            taken += f", which the tuned settings do not beat on the images that they were chosen on ({self.tuned:.4f})"
+        return f"{self.gain.verdict('tuning')}; {taken}"
+
+    @property
+    def optimism(self) -> str:
+        """What is to be said about the score ``tuned`` wherever it is shown."""
+        return optimism(self.tuned, self.cross_fitted)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The chosen settings, and how the held-out masks come out with them."""
+    """The settings that are found and those that are submitted, and how the held-out masks come out with them."""
 
-    postprocess: Postprocess
-    postprocess_by_fold: list[Postprocess]
-    """Each chosen without the fold."""
+    found: Postprocess
+    found_by_fold: list[Postprocess]
+    """Each without the fold's images; one half where nothing better was found on the others."""
     plateau: Plateau
     curve: list[float]
     """The score at each of the 256 thresholds without any other rule."""
     worth: Worth
     outcome: Outcome = field(compare=False)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the submission takes what is found."""
+        return all(self.outcome.kept)
+
+    @property
+    def postprocess(self) -> Postprocess:
+        """What is submitted."""
+        return self.found if self.kept else UNTUNED
+
+    @property
+    def postprocess_by_fold(self) -> list[Postprocess]:
+        """The same for each fold, chosen without it."""
+        return self.found_by_fold if self.kept else [UNTUNED] * len(self.found_by_fold)
+
+    def dropped(self, objective: Objective) -> Tuning:
+        """The same with a submission that stays at one half."""
+        outcome = self.outcome.dropped()
+        return replace(self, outcome=outcome, worth=outcome.worth(objective))
 
 
 def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
@@ -146,13 +226,26 @@ def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
     grid = Grid(rows.counts, rows.fold, objective, search.areas, search.family, search.workers)
     short_lists, plateau = _choose_pixel_rules(rows, grid, search)
     masks = _Masks(rows, objective, search, short_lists)
-    chosen = {excluded: masks.choose(excluded) for excluded in short_lists}
-    by_fold = [chosen[frozenset([fold])] for fold in range(grid.folds)]
-    cross_fitted = _assembled(rows, {fold: masks.counts(each) for fold, each in enumerate(by_fold)})
-    untuned, tuned = counts_at(rows.counts, UNTUNED), masks.counts(chosen[ALL])
-    outcome = Outcome(untuned, tuned, cross_fitted, rows.fold, rows.group)
+    untuned, found = counts_at(rows.counts, UNTUNED), masks.choose(ALL)
+    by_fold, of_folds = [], {}
+    for fold in range(grid.folds):
+        settings, seen = masks.choose(frozenset([fold])), rows.fold != fold
+        better = objective(masks.counts(settings).take(seen)) > objective(untuned.take(seen))
+        by_fold.append(settings if better else UNTUNED)
+        of_folds[fold] = masks.counts(settings) if better else untuned
+    cross_fitted = _assembled(rows, of_folds)
+    outcome = Outcome(untuned, masks.counts(found), cross_fitted, cross_fitted, rows.fold, rows.group)
     curve = [round(float(score), 6) for score in objective(rows.counts)]
-    return Tuning(chosen[ALL], by_fold, plateau, curve, outcome.worth(objective), outcome)
+    tuning = Tuning(found, by_fold, plateau, curve, outcome.worth(objective), outcome)
+    return tuning if tuning.worth.pays else tuning.dropped(objective)
+
+
+def tune_classes(tunings: Sequence[Tuning], objective: Objective) -> tuple[list[Tuning], Worth]:
+    """The classes' tunings, and their worth together; none is kept if those that are kept lose together."""
+    kept = Outcome.of_classes([tuning.outcome.what_is_kept() for tuning in tunings])
+    if len(tunings) > 1 and any(kept.kept) and not kept.worth(objective).pays:
+        tunings = [tuning.dropped(objective) for tuning in tunings]
+    return [*tunings], Outcome.of_classes([tuning.outcome for tuning in tunings]).worth(objective)
 
 
 # ------------------------------------------------------------------------------------- thresholds and minimum area

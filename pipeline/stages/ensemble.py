@@ -230,8 +230,10 @@ class Study:
             table.add_row(member, *(f"{blend['weights'][member]:.3f}" for blend in blends))
         table.add_section()
         table.add_row("averaged as", *(blend["space"] for blend in blends))
-        for score in ("cross_fitted", "optimistic"):
-            table.add_row(score.replace("_", "-"), *(f"{blend[score]:.4f}" for blend in blends))
+        lower = any(blend["optimistic"] < blend["cross_fitted"] for blend in blends)  # by chance of the folds
+        optimistic = "on the same images" if lower else "optimistic, on the same images"
+        for score, heading in (("cross_fitted", "cross-fitted"), ("optimistic", optimistic)):
+            table.add_row(heading, *(f"{blend[score]:.4f}" for blend in blends))
         self.console.print(table)
 
 

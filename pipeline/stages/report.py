@@ -79,9 +79,13 @@ def _row(name: str, scores: dict[str, Any], test_score: float | None) -> dict[st
         "model": name,
         "folds": scores["at_half_by_fold"],
         "mean_oof": scores["at_half"],
+        "submitted": scores["submits"],
+        "submitted_oof": scores["submitted"],
+        "submitted_oof_ci95": scores["submitted_ci95"],
         "tuned_oof": scores["cross_fitted"],
         "tuned_oof_ci95": scores["cross_fitted_ci95"],
         "tuned_oof_optimistic": scores["tuned"],
+        "optimism": scores["optimism"],
         "test": test_score if name == "ensemble" else None,
     }
 

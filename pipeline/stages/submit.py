@@ -32,7 +32,7 @@ from pipeline.data.sources import submission_template
 from pipeline.errors import DataError
 from pipeline.geometry import Fit
 from pipeline.next_step import next_stage, say_next_stage
-from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess
+from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess, stored_scores
 from pipeline.records import Record, recorded
 from pipeline.rle import edges_to_text, read_csv, write_csv
 
@@ -61,11 +61,10 @@ def submit(
     masks = dict(zip(wanted.sizes, edges, strict=True))
     fmt = settings.data.submission_format
     record = Record.of(settings, "submit", wanted.inputs)
-    scores = tuning["sets"]["ensemble"]
     provenance = {
         "submission": wanted.output.name,
         "metric": tuning["metric"],
-        "oof_score": {name: scores[name] for name in ("at_half", "cross_fitted", "cross_fitted_ci95", "tuned")},
+        "oof_score": stored_scores(tuning, artifacts.tuning),
         **wanted.chosen,
         "settings": settings.model_dump(mode="json"),
     }

@@ -2,13 +2,16 @@
 
 Reads   kfold/<experiment>/ensemble/oof.zarr, every model's oof.zarr, images.csv, folds.csv
 Writes  kfold/<experiment>/tuning.json   the settings for the ensemble (thresholds, minimum area, rules on holes and
-                                         components); for it and for each member the scores untuned, tuned
-                                         (optimistic) and cross-fitted, the plateau and the curve of thresholds; where
-                                         test images were pseudo-labelled, the gain over the experiment that did it
+                                         components); for it and for each member the scores of what is submitted,
+                                         untuned, tuned (optimistic) and cross-fitted, the plateau and the curve of
+                                         thresholds; where test images were pseudo-labelled, the gain over the
+                                         experiment that did it
 
 All 256 thresholds, all minimum areas and all triplets of them are searched exactly, from one histogram an image. The
-cross-fitted score takes for each fold the settings that the same procedure chooses on the other folds. The section
-``tuning`` of the experiment file says what is maximised and searched.
+cross-fitted score takes for each fold the settings that the same procedure chooses on the other folds. The submission
+takes what is found where that is better than one half on the images that chose it and not worse, beyond noise,
+cross-fitted; else it stays at one half. The section ``tuning`` of the experiment file says what is maximised and
+searched.
 
     python -m pipeline tune --experiment pipeline/experiments/demo.yaml --choose best
 """
@@ -36,7 +39,6 @@ from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import UNTUNED, Held, threshold_counts
 from pipeline.records import MADE_BY, Record
 from pipeline.search import (
-    Outcome,
     Rows,
     Search,
     Tuning,
@@ -44,6 +46,7 @@ from pipeline.search import (
     counts_at,
     minimum_areas,
     rule_grid,
+    tune_classes,
     tune_masks,
 )
 
@@ -150,8 +153,7 @@ def tune_maps(name: str, maps: Any, masks: HeldOutMasks, settings: TuningSetting
         rows = Rows(counts.take(mine), masks.fold[mine], masks.group[mine], images, masks.fit)
         return tune_masks(rows, objective, search)
 
-    tunings = [tune_class(number) for number in range(masks.classes)]
-    worth = Outcome.of_classes([tuning.outcome for tuning in tunings]).worth(objective)
+    tunings, worth = tune_classes([tune_class(number) for number in range(masks.classes)], objective)
     return Tuned(tunings, worth, counts_at(counts, UNTUNED))
 
 
@@ -162,14 +164,16 @@ def same_maps(maps: Any, others: Any, count: int) -> bool:
 
 def worth_record(worth: Worth) -> dict[str, Any]:
     """For ``tuning.json``."""
-    return {**asdict(worth), "verdict": worth.verdict}
+    return {**asdict(worth), "submits": worth.submits, "verdict": worth.verdict, "optimism": worth.optimism}
 
 
 def tuning_record(tuning: Tuning) -> dict[str, Any]:
-    """For ``tuning.json``: one class's settings, and what they are worth."""
+    """For ``tuning.json``: one class's settings, submitted and found, and what they are worth."""
     return {
         "postprocess": asdict(tuning.postprocess),
         "postprocess_by_fold": [asdict(each) for each in tuning.postprocess_by_fold],
+        "found": asdict(tuning.found),
+        "found_by_fold": [asdict(each) for each in tuning.found_by_fold],
         **worth_record(tuning.worth),
         "plateau": asdict(tuning.plateau),
         "curve": tuning.curve,
@@ -194,9 +198,10 @@ def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMask
     other = counts_at(threshold_counts(masks.held(maps), len(masks), source.image.fit), UNTUNED)
     gain = settings.tuning.objective.compare(counts, other, masks.group)
     what = "images" if masks.classes == 1 else "masks"
+    advice = f"; they lose, beyond noise: the submission of {source.name} is the better one" if gain.is_loss else ""
     console.print(
         f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.size}, "
-        f"{gain.better:.0%} of the {what} better: that is what the pseudo-labels are worth"
+        f"{gain.better:.0%} of the {what} better: that is what the pseudo-labels are worth{advice}"
     )
     return {"experiment": source.name, **asdict(gain)}
 
@@ -206,13 +211,14 @@ def _say(name: str, settings: Experiment, found: Tuned, console: Console) -> Non
     low, high = worth.cross_fitted_ci95
     console.print(
         f"tune: {name}: {settings.tuning.metric} {worth.at_half:.4f} at threshold 128/255; {worth.cross_fitted:.4f} "
-        f"tuned, cross-fitted (95% interval {low:.4f} to {high:.4f}); {worth.tuned:.4f} chosen on the same images\n"
+        f"tuned, cross-fitted (95% interval {low:.4f} to {high:.4f}); {worth.tuned:.4f} {worth.optimism}\n"
         f"tune: {name}: {worth.verdict}"
     )
     for of_class, tuning in zip(settings.data.class_names, found.of_classes, strict=True):
         first, last = tuning.plateau.threshold
+        taken = tuning.postprocess if tuning.kept else f"{tuning.postprocess} (found, and not taken: {tuning.found})"
         console.print(
-            f"tune: {' '.join(filter(None, (name, of_class)))}: settings: {tuning.postprocess}; {tuning.plateau.size} "
+            f"tune: {' '.join(filter(None, (name, of_class)))}: settings: {taken}; {tuning.plateau.size} "
             f"are as good, with thresholds {first} to {last}"
         )
 

@@ -39,7 +39,7 @@ from pipeline.csv_options import (
     read_masks,
 )
 from pipeline.errors import DataError, some
-from pipeline.metrics import BETA, Objective
+from pipeline.metrics import BETA, Objective, optimism
 from pipeline.next_step import say_next
 from pipeline.rle import (
     RleFormat,
@@ -172,8 +172,8 @@ def _say_learnt(learnt: Learnt, files: list[Path], metric: str, masks: str, part
     shares = ", ".join(f"{path.name} {weight}" for path, weight in zip(files, learnt.weights, strict=True))
     console.print(
         f"vote: weights learnt on {masks} ({learnt.search}): {shares}\n"
-        f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} chosen on the "
-        f"same images, {gain.score:.4f} with equal weights\n"
+        f"vote: {metric} {learnt.cross_fitted:.4f} cross-fitted over {parts}, {learnt.optimistic:.4f} "
+        f"{optimism(learnt.optimistic, learnt.cross_fitted)}, {gain.score:.4f} with equal weights\n"
         f"vote: {gain.verdict('learning')}: {kept}"
     )
 

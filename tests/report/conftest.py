@@ -16,6 +16,7 @@ from pipeline.config import UNNAMED, load_experiment
 from pipeline.data.cache import read_folds, read_images, read_true_masks
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import shrink
+from pipeline.report.against import open_other
 from pipeline.report.finished import FinishedRun
 from pipeline.report.scores import score_masks
 from pipeline.rle import RleTable, from_edges
@@ -28,15 +29,19 @@ DATA = {"source": "generated", "people": 8, "photos": 3, "test_people": 2, "heig
 SEARCH = {"search": "threshold", "components": False}
 
 
-def write_maps(experiment, blur, seed):
-    """Out-of-fold maps like those of a network that is wrong near the outline and now and then altogether."""
+def write_maps(experiment, blur, seed, level):
+    """Out-of-fold maps like those of a network that is wrong near the outline and now and then altogether.
+
+    Args:
+        level: of what is inside: below 128 one half is a bad threshold.
+    """
     artifacts = Artifacts.of(experiment)
     images, fold = read_images(artifacts, "train"), read_folds(artifacts)["fold"].to_numpy()
     truth = read_true_masks(artifacts, images["image_id"].tolist(), [UNNAMED])
     rng = np.random.default_rng(seed)
     maps = np.empty((len(images), *SIZE), np.uint8)
     for row, size in enumerate(zip(images["height"].tolist(), images["width"].tolist(), strict=True)):
-        mask = from_edges(truth[row], size) * np.uint8(190)
+        mask = from_edges(truth[row], size) * np.uint8(level)
         small = shrink(np.roll(mask, int(rng.integers(0, blur)), 0), SIZE, "stretch", height=size[0], width=size[1])
         maps[row] = small + rng.integers(0, 60, SIZE)
     for number in range(experiment.folds.count):
@@ -51,22 +56,22 @@ def write_maps(experiment, blur, seed):
     write_probabilities(artifacts.ensemble_oof, images["image_id"].tolist(), SIZE, [maps])
 
 
-def finish(file, blur, seed):
+def finish(file, blur, seed, level):
     """From the experiment's file to tuning.json."""
     for stage in (prepare, split):
         stage(file, quiet=True)
     experiment = load_experiment(file)
-    write_maps(experiment, blur, seed)
+    write_maps(experiment, blur, seed, level)
     tune(file, quiet=True)
     Artifacts.of(experiment).settings.write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, write_experiment):
-    """The runs ``tiny`` and, with larger errors, ``other``: their files and artifacts."""
+    """The runs ``tiny``, tuned, and with larger errors ``other``, submitted at one half: their files and artifacts."""
     folder = tmp_path_factory.mktemp("report")
     files = {}
-    for name, blur, seed in (("tiny", 6, 0), ("other", 14, 1)):
+    for name, blur, seed, level in (("tiny", 6, 0, 110), ("other", 14, 1, 190)):
         (folder / name).mkdir()
         files[name] = write_experiment(
             folder / name,
@@ -76,7 +81,7 @@ def finished(tmp_path_factory, write_experiment):
             folds={"count": 3},
             tuning=SEARCH,
         )
-        finish(files[name], blur, seed)
+        finish(files[name], blur, seed, level)
     return SimpleNamespace(files=files, artifacts={name: Artifacts(folder, name) for name in files}, folder=folder)
 
 
@@ -88,6 +93,16 @@ def run(finished):
 @pytest.fixture(scope="session")
 def scores(run):
     return score_masks(run, Console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def other(run):
+    return open_other(run, "other")
+
+
+@pytest.fixture(scope="session")
+def other_scores(other):
+    return score_masks(other, Console(quiet=True))
 
 
 class Repeated:

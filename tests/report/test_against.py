@@ -10,19 +10,9 @@ from pipeline.report.against import compare_runs, open_other
 from pipeline.report.scores import score_masks
 
 
-@pytest.fixture(scope="module")
-def other(run):
-    return open_other(run, "other")
-
-
-@pytest.fixture(scope="module")
-def other_scores(other):
-    return score_masks(other, Console(quiet=True))
-
-
-def test_the_difference_is_that_of_the_cross_fitted_scores(run, scores, other, other_scores):
+def test_the_difference_is_that_of_what_is_submitted(run, scores, other, other_scores):
     found = compare_runs(run, scores, other, other_scores)
-    tuned = [each.tuning["sets"]["ensemble"]["cross_fitted"] for each in (run, other)]
+    tuned = [each.tuning["sets"]["ensemble"]["submitted"] for each in (run, other)]
     assert (found.score, found.comparison.score) == tuple(tuned)
     assert found.comparison.difference == pytest.approx(tuned[0] - tuned[1], abs=1e-12)
     low, high = found.comparison.ci95

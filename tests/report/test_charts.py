@@ -35,8 +35,12 @@ def test_learning_curves_of_each_fold_stop_where_the_training_stopped():
 
 def test_the_threshold_curve_has_its_plateau_and_the_choice():
     curve = [0.9 - abs(threshold - 140) / 1000 for threshold in range(256)]
-    tuned = {"curve": [None, *curve[1:]], "postprocess": {"threshold": 140}, "plateau": {"threshold": [130, 150]}}
+    found = {"threshold": 140}
+    tuned = {"curve": [None, *curve[1:]], "postprocess": found, "found": found, "plateau": {"threshold": [130, 150]}}
     chart = threshold_chart("Score", tuned)
+    assert [mark.label for mark in chart.marks] == ["1/2", "chosen: 140"]
+    untuned = threshold_chart("Score", {**tuned, "postprocess": {"threshold": 128}})
+    assert [mark.label for mark in untuned.marks] == ["1/2", "found, not submitted: 140"]
     (line,) = chart.lines
     assert len(points(line)) == 255
     best = min(points(line), key=lambda point: point[1])

@@ -66,7 +66,7 @@ def test_nothing_comes_from_elsewhere(page):
 
 def test_the_numbers_are_those_of_the_artifacts(page, run, scores):
     tuned = run.tuning["sets"]["ensemble"]
-    for value in (tuned["cross_fitted"], *tuned["cross_fitted_ci95"], tuned["tuned"], *tuned["at_half_by_fold"]):
+    for value in (tuned["submitted"], *tuned["submitted_ci95"], tuned["tuned"], *tuned["at_half_by_fold"]):
         assert f"{value:.4f}" in page
     masks = json.loads(next(each for each in Elements(page).scripts if each.startswith("{")))["masks"]
     by_id = dict(zip(run.masks["mask_id"], scores.dice, strict=True))
@@ -149,7 +149,7 @@ def test_what_has_no_score_has_a_dash(run, scores):
     ensemble = {
         **run.tuning["sets"]["ensemble"],
         "at_half_by_fold": [None, 0.5, 0.5],
-        "cross_fitted_ci95": [None, None],
+        "submitted_ci95": [None, None],
     }
     tuning = {**run.tuning, "sets": {"ensemble": ensemble}}
     bare = replace(run, tuning=tuning)

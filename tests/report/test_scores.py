@@ -15,13 +15,16 @@ counts = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(
 )
 
 
-def test_scores_agree_with_tuning_to_the_last_digit(run, scores):
-    tuned = run.tuning["sets"]["ensemble"]
-    assert float(METRICS["dice"](scores.chosen)) == tuned["tuned"]
-    assert float(METRICS["dice"](scores.cross_fitted)) == tuned["cross_fitted"]
+def test_scores_agree_with_tuning_to_the_last_digit(run, scores, other, other_scores):
     fold = run.masks["fold"].to_numpy()
-    by_fold = [float(METRICS["dice"](scores.cross_fitted.take(fold == number))) for number in range(3)]
-    assert by_fold == tuned["cross_fitted_by_fold"]
+    for each, found, at_all in ((run, scores, "tuned"), (other, other_scores, "at_half")):
+        tuned = each.tuning["sets"]["ensemble"]
+        assert float(METRICS["dice"](found.chosen)) == tuned[at_all]
+        assert float(METRICS["dice"](found.cross_fitted)) == tuned["submitted"]
+        by_fold = [float(METRICS["dice"](found.cross_fitted.take(fold == number))) for number in range(3)]
+        assert by_fold == tuned["submitted_by_fold"]
+    assert run.tuning["sets"]["ensemble"]["submitted"] == run.tuning["sets"]["ensemble"]["cross_fitted"]
+    assert other.tuning["sets"]["ensemble"]["submitted"] == other.tuning["sets"]["ensemble"]["at_half"]
 
 
 def test_counts_are_those_of_the_submissions_masks(run, scores):

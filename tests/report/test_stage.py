@@ -15,7 +15,8 @@ def test_the_page_the_picture_and_the_table(finished, command_line):
     assert out.splitlines()[-1] == f"report: open {artifacts.page} in a browser"
     page, results = artifacts.page.read_text(encoding="utf-8"), json.loads(artifacts.results.read_text())
     (row,) = [row for row in results["rows"] if row["model"] == "ensemble"]
-    assert f"<dd>{row['tuned_oof']:.4f}</dd>" in page
+    assert f"<dd>{row['submitted_oof']:.4f}</dd>" in page
+    assert f"<title>tiny: {row['submitted_oof']:.4f}</title>" in page
     assert results["verdict"][1:] in page
     assert 'id="against"' not in page
     assert artifacts.predictions.read_bytes().startswith(b"\x89PNG")
@@ -29,7 +30,7 @@ def test_against_another_run(finished, command_line):
     assert (status, err) == (0, "")
     page = finished.artifacts["tiny"].page.read_text(encoding="utf-8")
     tuned = [json.loads(each.tuning.read_text())["sets"]["ensemble"] for each in finished.artifacts.values()]
-    difference = tuned[0]["cross_fitted"] - tuned[1]["cross_fitted"]
+    difference = tuned[0]["submitted"] - tuned[1]["submitted"]
     assert "<h2>Against other</h2>" in page
     assert f"<dd>{difference:+.4f}</dd>" in page
     assert "This run is better, beyond noise." in page

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.metrics import METRICS, Counts, Objective
 from pipeline.postprocess import UNTUNED, Held, Postprocess, final_edges, threshold_counts
 from pipeline.rle import area, intersection, to_edges
-from pipeline.search import Rows, Search, rule_grid, tune_masks
+from pipeline.search import Rows, Search, rule_grid, tune_classes, tune_masks
 
 DICE = Objective(METRICS["dice"])
 THRESHOLDS = Search(areas=(0,), family="threshold", choose="best")
@@ -40,10 +40,10 @@ def counts_of_histograms(histogram):
 
 def test_cross_fitting_never_looks_at_a_folds_own_images():
     tuning = tune_masks(rows_of(counts_with_optimum([60, 200] * 3), [0, 1] * 3), DICE, THRESHOLDS)
-    assert tuning.postprocess_by_fold == [Postprocess(200), Postprocess(60)]
+    assert tuning.found_by_fold == [Postprocess(200), Postprocess(60)]
     assert tuning.worth.cross_fitted == 0.0
     assert tuning.worth.tuned > 0.25
-    assert tuning.curve[tuning.postprocess.threshold] == pytest.approx(tuning.worth.tuned)
+    assert tuning.curve[tuning.found.threshold] == pytest.approx(tuning.worth.tuned)
     assert tuning.worth.verdict.startswith("tuning loses -0.3000")
 
 
@@ -63,7 +63,7 @@ def test_a_folds_settings_do_not_depend_on_its_own_images(choose, seed):
 
 def test_folds_of_unequal_size_weigh_by_their_images():
     tuning = tune_masks(rows_of(counts_with_optimum([128, 128, 128, 108]), [0, 0, 0, 1]), DICE, THRESHOLDS)
-    assert [each.threshold for each in tuning.postprocess_by_fold] == [108, 128]
+    assert [each.threshold for each in tuning.found_by_fold] == [108, 128]
     assert tuning.worth.cross_fitted_by_fold == pytest.approx([0.8, 0.8])
     assert tuning.worth.cross_fitted == pytest.approx(0.8)
     assert tuning.worth.at_half == pytest.approx((3 * 1 + 0.8) / 4)
@@ -234,9 +234,10 @@ def test_scores_are_those_of_the_masks_that_are_submitted(name, specks):
     rows = rows_of_images(disc_images(np.random.default_rng(2), 12, specks))
     objective = Objective(METRICS[name])
     tuning = tune_masks(rows, objective, Search(AREAS, rules=RULES))
-    assert tuning.worth.tuned == naive_score(objective, rows, [tuning.postprocess] * 3)
-    assert tuning.worth.cross_fitted == naive_score(objective, rows, tuning.postprocess_by_fold)
+    assert tuning.worth.tuned == naive_score(objective, rows, [tuning.found] * 3)
+    assert tuning.worth.cross_fitted == naive_score(objective, rows, tuning.found_by_fold)
     assert tuning.worth.at_half == naive_score(objective, rows, [UNTUNED] * 3)
+    assert tuning.worth.submitted == naive_score(objective, rows, tuning.postprocess_by_fold)
     assert tuning.worth.gain.difference == pytest.approx(tuning.worth.cross_fitted - tuning.worth.at_half)
 
 
@@ -245,3 +246,103 @@ def test_the_number_of_threads_changes_nothing(choose):
     rows = rows_of_images(disc_images(np.random.default_rng(3), 20, specks=5))
     found = [tune_masks(rows, DICE, Search(AREAS, rules=RULES, choose=choose, workers=workers)) for workers in (1, 3)]
     assert found[0] == found[1]
+
+
+# ------------------------------------------------------------------------------------------------ what is submitted
+
+
+def wavering_counts(seed, count=40):
+    """Images whose scores waver from threshold to threshold: from 90 to 200 it is luck which one is best."""
+    rng = np.random.default_rng(seed)
+    level = np.where((np.arange(256) >= 90) & (np.arange(256) <= 200), 74, 30)
+    walks = np.stack([np.convolve(walk, np.ones(15) / 15, "same") for walk in rng.normal(0, 75, (count, 256))])
+    intersection = np.clip(level + walks + rng.normal(0, 8, (count, 1)), 0, 100).astype(int)
+    return Counts(intersection, np.full_like(intersection, 100), np.full((count, 1), 100))
+
+
+def wavering(seed, group=0):
+    rows = rows_of(wavering_counts(seed), np.arange(40) % 2, 1000 * group + np.arange(40))
+    return tune_masks(rows, DICE, Search(areas=(0,), family="threshold"))
+
+
+def test_settings_that_are_worse_on_the_images_that_chose_them_are_not_submitted():
+    tuning = wavering(30)
+    assert tuning.worth.tuned < tuning.worth.at_half - 0.01
+    assert tuning.found != UNTUNED
+    assert (tuning.postprocess, tuning.postprocess_by_fold) == (UNTUNED, [UNTUNED] * 2)
+    assert tuning.worth.submitted == tuning.worth.at_half
+    assert tuning.worth.submitted_by_fold == tuning.worth.at_half_by_fold
+    assert tuning.worth.submitted_ci95 == DICE.interval(tuning.outcome.untuned, np.arange(40))
+    assert tuning.worth.submits == "at 1/2"
+    assert tuning.worth.verdict.endswith(
+        f"; the submission stays at 1/2, which the tuned settings do not beat on the images that they were chosen on "
+        f"({tuning.worth.tuned:.4f})"
+    )
+
+
+def test_settings_that_lose_on_other_images_are_not_submitted():
+    """Each half has its own best threshold; on both together one of them is far better than one half."""
+    thresholds = np.tile([30, 220], 20)
+    distance = np.abs(np.arange(256) - thresholds[:, None])
+    intersection = np.where(distance < 10, 100, np.where(np.abs(np.arange(256) - 128) < 30, 60, 5))
+    intersection[:, 70:80] = 65
+    counts = Counts(intersection, np.full_like(intersection, 100), np.full((40, 1), 100))
+    tuning = tune_masks(rows_of(counts, np.arange(40) % 2), DICE, THRESHOLDS)
+    assert (tuning.worth.at_half, tuning.worth.tuned) == (pytest.approx(0.6), pytest.approx(0.65))
+    assert tuning.worth.cross_fitted == pytest.approx(0.05)
+    assert (tuning.worth.submitted, tuning.postprocess) == (tuning.worth.at_half, UNTUNED)
+    assert tuning.worth.verdict.startswith("tuning loses -0.5500")
+    assert tuning.worth.verdict.endswith("; the submission stays at 1/2")
+
+
+def test_settings_that_gain_or_lose_nothing_beyond_noise_are_submitted():
+    for seed in (4, 9):
+        tuning = wavering(seed)
+        assert tuning.worth.tuned > tuning.worth.at_half
+        assert (tuning.postprocess, tuning.postprocess_by_fold) == (tuning.found, tuning.found_by_fold)
+        assert tuning.worth.submitted == tuning.worth.cross_fitted
+        assert tuning.worth.submitted_ci95 == tuning.worth.cross_fitted_ci95
+        assert tuning.worth.verdict.endswith("; the submission takes the tuned settings")
+    assert tuning.worth.gain.difference < 0
+
+
+def test_of_so_few_groups_that_noise_cannot_be_told_no_loss_is_submitted():
+    rows = rows_of(wavering_counts(9), np.arange(40) % 2, np.arange(40) % 4)
+    tuning = tune_masks(rows, DICE, Search(areas=(0,), family="threshold"))
+    assert tuning.worth.gain.difference < 0
+    assert not tuning.worth.gain.is_loss
+    assert tuning.postprocess == UNTUNED
+
+
+def test_a_fold_whose_other_images_find_nothing_better_than_one_half_stays_there():
+    tuning = wavering(3)
+    assert tuning.found_by_fold[0] == UNTUNED
+    assert tuning.worth.cross_fitted_by_fold[0] == tuning.worth.at_half_by_fold[0]
+    assert tuning.kept
+
+
+def test_a_score_that_is_below_the_cross_fitted_one_is_not_called_optimistic():
+    assert wavering(4).worth.optimism == "chosen on the same images, which is optimistic"
+    below = wavering(6).worth
+    assert below.tuned < below.cross_fitted
+    assert below.optimism == (
+        "chosen on the same images, below cross-fitted since the folds' own choices suit them better"
+    )
+
+
+def test_each_class_keeps_its_settings_or_stays_at_one_half():
+    tunings, worth = tune_classes([wavering(4), wavering(30)], DICE)
+    assert [tuning.kept for tuning in tunings] == [True, False]
+    assert worth.submitted == pytest.approx((tunings[0].worth.cross_fitted + tunings[1].worth.at_half) / 2)
+    assert (worth.tuned_classes, worth.of_classes) == (1, 2)
+    assert worth.submits == "1 of 2 classes tuned, cross-fitted"
+    assert worth.verdict.endswith("; the submission takes the tuned settings of 1 of 2 classes")
+
+
+def test_classes_that_lose_together_stay_at_one_half_though_none_loses_beyond_noise_alone():
+    alone = [wavering(28, group) for group in range(4)]
+    assert all(tuning.kept for tuning in alone)
+    tunings, worth = tune_classes(alone, DICE)
+    assert [tuning.postprocess for tuning in tunings] == [UNTUNED] * 4
+    assert worth.gain.is_loss
+    assert worth.submitted == worth.at_half

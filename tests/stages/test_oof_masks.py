@@ -49,17 +49,17 @@ def plant(artifacts, noise):
         write_probabilities(paths.tests[0], tests, maps.shape[1:], [maps[: len(tests)]])
 
 
-def test_the_masks_have_the_cross_fitted_score(makers, command_line):
+def test_the_masks_have_the_score_of_what_is_submitted(makers, command_line):
     for artifacts in makers.artifacts:
         tuned = json.loads(artifacts.tuning.read_text())["sets"]["ensemble"]
         status, out, err = command_line("score", artifacts.oof_masks, makers.truth, "--json")
         assert (status, err) == (0, "")
-        assert json.loads(out)["score"] == pytest.approx(tuned["cross_fitted"], abs=1e-12)
+        assert json.loads(out)["score"] == pytest.approx(tuned["submitted"], abs=1e-12)
         predicted, true = read_csv(artifacts.oof_masks), read_csv(makers.truth)
         assert predicted.ids == sorted(true.ids)
         rows = [(predicted[row], true[true.ids.index(each)]) for row, each in enumerate(predicted.ids)]
         counts = Counts(*np.array([(intersection(p, t), area(p), area(t)) for p, t in rows]).T)
-        assert float(METRICS["dice"](counts)) == pytest.approx(tuned["cross_fitted"], abs=1e-12)
+        assert float(METRICS["dice"](counts)) == pytest.approx(tuned["submitted"], abs=1e-12)
 
 
 def test_a_vote_learns_whom_to_follow(makers, command_line, tmp_path):
@@ -71,6 +71,6 @@ def test_a_vote_learns_whom_to_follow(makers, command_line, tmp_path):
     assert "vote: weights learnt on 15 images (exact): sure.csv 1, unsure.csv 0" in out
     assert "cross-fitted over the folds of folds.csv" in out
     assert ": the weights are used" in out
-    cross_fitted = json.loads(sure.tuning.read_text())["sets"]["ensemble"]["cross_fitted"]
-    assert f"vote: dice {cross_fitted:.4f} cross-fitted" in out
+    submitted = json.loads(sure.tuning.read_text())["sets"]["ensemble"]["submitted"]
+    assert f"vote: dice {submitted:.4f} cross-fitted" in out
     assert output.read_bytes() == sure.submission.read_bytes()

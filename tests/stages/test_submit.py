@@ -13,7 +13,15 @@ from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import components, decode, from_edges, to_edges
 
 THRESHOLD = 100
-SCORES = {"at_half": 0.8, "cross_fitted": 0.81, "cross_fitted_ci95": [0.78, 0.84], "tuned": 0.82}
+SCORES = {
+    "submitted": 0.81,
+    "submitted_ci95": [0.78, 0.84],
+    "at_half": 0.8,
+    "cross_fitted": 0.81,
+    "cross_fitted_ci95": [0.78, 0.84],
+    "tuned": 0.82,
+    "verdict": "tuning gains",
+}
 
 
 class Prepared:
