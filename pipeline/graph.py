@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,26 @@ from pipeline.command import PARENT
 from pipeline.config import Experiment
 from pipeline.members import member_name
 from pipeline.records import record_of
+
+LINKS = Path(".snakemake", "links")
+"""Folder, in the one that Snakemake works in, of links to what lies elsewhere."""
+
+
+class SeenArtifacts(Artifacts):
+    """An experiment's paths from its own folder, without the folders above it, whose names may be anything."""
+
+    @property
+    def folder(self) -> Path:
+        return Path()
+
+    @property
+    def submission(self) -> Path:
+        return LINKS / "submissions" / f"{self.name}.csv"
+
+
+def _for_shell(command: Sequence[str | Path]) -> str:
+    """A command for Snakemake, which hands it to a shell when it has filled in what stands in braces."""
+    return shlex.join(map(str, command)).replace("{", "{{").replace("}", "}}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,26 @@ class Graph:
 
     @property
     def artifacts(self) -> Artifacts:
-        return Artifacts.of(self.settings)
+        """Paths as Snakemake has them, which works in the experiment's folder.
+
+        It takes braces in a path for wildcards, and has no way to write a brace that is none. These have none.
+        """
+        return SeenArtifacts(self.settings.workspace, self.settings.name, self.settings.prediction.parts)
+
+    @property
+    def links(self) -> dict[Path, Path]:
+        """Links that have to be in Snakemake's folder, and where they lead: what lies outside of the experiment's."""
+        settings = self.settings
+        found = {LINKS / "submissions": Artifacts.of(settings).submission.parent}
+        if settings.pseudo.experiment:
+            found[LINKS / "labels"] = Artifacts(settings.workspace, settings.pseudo.experiment).folder
+        return found
+
+    def seen(self, path: Path) -> Path:
+        """A path of ``Artifacts.of``, as Snakemake has it."""
+        artifacts = Artifacts.of(self.settings)
+        inside = path.is_relative_to(artifacts.folder)
+        return path.relative_to(artifacts.folder) if inside else self.artifacts.submission.with_name(path.name)
 
     @property
     def models(self) -> list[str]:
@@ -66,7 +106,7 @@ class Graph:
     @property
     def labels(self) -> Path:
         """Record of the maps that pseudo-labels are made from."""
-        return record_of(Artifacts(self.settings.workspace, self.settings.pseudo.experiment).ensemble_test)
+        return LINKS / "labels" / record_of(self.artifacts.ensemble_test)
 
     @property
     def pseudo(self) -> list[Path]:
@@ -83,9 +123,9 @@ class Graph:
 
         The stage takes the shell's place, so that it has this process, Snakemake, for a parent, and ends with it.
         """
-        command = [sys.executable, "-P", "-m", "pipeline", stage, "--experiment", str(self.artifacts.settings)]
+        command = [sys.executable, "-P", "-m", "pipeline", stage, "--experiment", Artifacts.of(self.settings).settings]
         environment = f"exec env OMP_NUM_THREADS={{threads}} {PARENT}={os.getpid()}"
-        return " ".join([environment, shlex.join(command), *arguments, "> {log:q} 2>&1"])
+        return " ".join([environment, _for_shell(command), *arguments, "> {log:q} 2>&1"])
 
     def score_options(self) -> str:
         """How the submission is scored."""
@@ -100,9 +140,9 @@ class Graph:
 
     def score_command(self) -> str:
         """Scores the submission against the truth."""
-        command = [sys.executable, "-P", "-m", "pipeline", "score", "--json"]
-        files = [str(self.artifacts.submission), str(self.artifacts.truth)]
-        return f"{shlex.join(command + files)} {{params.options}} > {{output:q}} 2> {{log:q}}"
+        artifacts = Artifacts.of(self.settings)
+        command = [sys.executable, "-P", "-m", "pipeline", "score", "--json", artifacts.submission, artifacts.truth]
+        return f"{_for_shell(command)} {{params.options}} > {{output:q}} 2> {{log:q}}"
 
     def cores_of(self, model: str, fold: int | str, part: int | str | None = None) -> int:
         """Processor cores for a fold's training, or for a part of its prediction.

@@ -75,6 +75,8 @@ class Job:
 class Jobs:
     """The jobs of a run, told from Snakemake's own lines."""
 
+    folder: Path
+    """Snakemake's, from which it names logs."""
     earlier: Mapping[Path, int]
     """Logs that the run has found, of ``times_of_logs``."""
     running: dict[str, Job] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class Jobs:
     def _notice_job(self, last_field: str) -> None:
         number = self._fields.get("jobid")
         if self._in_rule and number and "log" in self._fields:
-            log = Path(self._fields["log"])
+            log = self.folder / self._fields["log"]
             self.running.setdefault(number, Job(log, self.earlier.get(log)))
         elif not self._in_rule and last_field == "jobid" and number in self.running:
             self.failed.append(self.running.pop(number))
@@ -134,7 +136,7 @@ def follow(output: IO[str], copy: Path, console: Console, earlier: Mapping[Path,
 
     Args:
         output: Snakemake's.
-        copy: file for all of it.
+        copy: file for all of it, in the folder ``logs`` of the one that Snakemake works in.
         console: a terminal gets a table of the running jobs that changes, and below it what jobs that are done have
             said, without its indented lines; anything else gets all lines as they come. A quiet one gets nothing.
         earlier: ``times_of_logs`` before Snakemake was started.
@@ -142,7 +144,7 @@ def follow(output: IO[str], copy: Path, console: Console, earlier: Mapping[Path,
     Returns:
         The jobs as they were at the end.
     """
-    jobs = Jobs(earlier)
+    jobs = Jobs(copy.parent.parent, earlier)
     live = console.is_terminal and not console.quiet
     with copy.open("w", encoding="utf-8") as log, Live(console=console, auto_refresh=False, transient=True) as screen:
         for lines in _as_they_come(output):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import IO, Literal
 
 import torch
 
+from pipeline.errors import DataError
 from pipeline.locks import try_lock
 from pipeline.rle.threads import available_cores
 
@@ -17,6 +20,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps what processes hand over to each other."""
+AHEAD = 3
+"""Batches of a loader process that may lie there: PyTorch has it prepare two, and one is being used."""
 
 _reserved: list[IO[str]] = []  # closed, and so given back, when the process ends
 
@@ -87,10 +94,39 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, AUTOCAST_TYPES.get(precision), enabled=precision != "fp32")
 
 
-def choose_workers(wanted: int | str, device: torch.device) -> int:
-    """Loader processes; beside a CPU training they would only take its cores."""
-    if wanted != "auto":
-        return int(wanted)
-    if device.type == "cpu":
-        return 0
-    return min(8, available_cores())
+def choose_workers(wanted: int | str, device: torch.device, batch: int = 0) -> int:
+    """Loader processes; beside a CPU training they would only take its cores.
+
+    Args:
+        wanted: as ``training.workers``.
+        batch: bytes that a process hands over at once.
+
+    Raises:
+        DataError: so many processes cannot hand batches over, and would end in a bus error.
+    """
+    if wanted == "auto":
+        if device.type == "cpu":
+            return 0
+        wanted = min(8, available_cores())
+        room = _shared_room()
+        return 0 if room is None else int(min(wanted, room // max(1, AHEAD * batch)))
+    room, needed = _shared_room(), wanted * AHEAD * batch
+    if wanted and (room is None or room < needed):
+        what = "which cannot be written to" if room is None else f"which has {room / 1e6:.1f}"
+        raise DataError(
+            f"training.workers: {wanted} processes that load data need {needed / 1e6:.1f} MB of {SHARED_MEMORY}, "
+            f"{what}; set training.workers: 0, or give the container more (docker run --shm-size)"
+        )
+    return wanted
+
+
+def _shared_room() -> float | None:
+    """Return the free bytes of the memory that processes share, None where it cannot be written to."""
+    if sys.platform != "linux":
+        return math.inf
+    try:
+        with tempfile.TemporaryFile(dir=SHARED_MEMORY):
+            status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -127,12 +128,15 @@ def predict_batches(
         workers: as ``training.workers``.
         views: of each image.
 
+    Raises:
+        DataError: as of ``choose_workers``.
+
     Yields:
         uint8 (V, B * C, H, W), 255 = 1.0; an image's masks are next to each other, and V is 1 for the mean of views.
     """
     device = best_device()
     data = HeldOutImages(images, None, rows)
-    count = choose_workers(workers, device)
+    count = choose_workers(workers, device, batch_size * math.prod(images.shape[1:]))
     loader = DataLoader(data, batch_size, num_workers=count, worker_init_fn=quiet_worker)
     for batch in loader:
         yield predict_bytes(engines, batch.to(device, non_blocking=True), views)

@@ -77,7 +77,8 @@ class FoldLoaders(L.LightningDataModule):
     def __init__(self, data: FoldData, settings: TrainingSettings, seed: int) -> None:
         super().__init__()
         self.data, self.settings, self.seed = data, settings, seed
-        self.workers = choose_workers(settings.workers, best_device())
+        of_image = data.images[0].nbytes + data.masks[0].nbytes
+        self.workers = choose_workers(settings.workers, best_device(), 2 * settings.batch_size * of_image)
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch

@@ -16,9 +16,9 @@ too; the status is then 128 and the signal's number.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,14 +42,19 @@ from pipeline.command import (
 )  # fmt: skip
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
+from pipeline.graph import Graph
 from pipeline.locks import try_lock, wait_for_lock
 from pipeline.next_step import check_of_submission, say_next
+from pipeline.processes import PYTHON, environment, stand_ins
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
 from pipeline.records import UPSTREAM, made_from_small_copies, outdated, record_of
 from pipeline.results import results_table
 
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Files with the bytes that a container may use, of both versions of Linux's control groups."""
+
+OPTIONS_OF_SNAKEMAKE = ("SNAKEMAKE_PROFILE", "SNAKEMAKE_OUTPUT_CACHE", "SNAKEMAKE_CONDA_PREFIX")
+"""Variables that Snakemake takes options from, which ``--profile`` is for."""
 
 
 def run(
@@ -82,18 +87,22 @@ def run(
         labelling_experiment(settings)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    if networks_are_new(settings):
-        _check_networks(settings)
     command = _snakemake(cores, profile)
     if dry_run:
+        if networks_are_new(settings):
+            _check_networks(settings, fetch=False)
         _print_plan(settings, command, _outdated(settings, keep_old, console), console)
         return
+    os.environ |= stand_ins(artifacts.folder / ".snakemake" / "cache")
+    if networks_are_new(settings):
+        _check_networks(settings)
     with _only_run(artifacts.folder):
         _wait_for_earlier_jobs(artifacts.log("snakemake").parent, console)
         for record in _outdated(settings, keep_old, console):
             record.unlink()
         save_settings(settings)
         _renew_small_copies(settings, console)
+        _link(settings, artifacts.folder)
         _run_graph([*command, "--directory", artifacts.folder, "--configfile", artifacts.settings], artifacts, console)
     console.print(results_table(read_json(artifacts.results)))
     console.print(f"submission: {artifacts.submission}")
@@ -138,7 +147,9 @@ def _renew_small_copies(settings: Experiment, console: Console) -> None:
 def _snakemake(cores: int | None, profile: str | None) -> list[str]:
     """The command that makes whatever has no record, but for folder and settings."""
     command = [
-        sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "pipeline" / "Snakefile"),
+        *PYTHON, "snakemake", "--snakefile", str(PROJECT / "pipeline" / "Snakefile"),
+        # Without it, a folder ``profiles/default`` of the working directory is obeyed.
+        "--workflow-profile", "none",
         # What has a record is whole, also if Snakemake has not lived to see it.
         "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "params",
     ]  # fmt: skip
@@ -146,7 +157,7 @@ def _snakemake(cores: int | None, profile: str | None) -> list[str]:
         own = PROJECT / "pipeline" / "profiles" / profile
         return [*command, "--profile", str(own if own.is_dir() else Path(profile).resolve())]
     cores, gpus = cores or cpu_count(), _count_gpus()
-    machine = ["--cores", str(cores), "--resources", f"gpu={gpus}", f"mem_mb={available_memory()}"]
+    machine = ["--profile", "none", "--cores", str(cores), "--resources", f"gpu={gpus}", f"mem_mb={available_memory()}"]
     return [*command, *machine, "--config", f"cores={cores}", f"gpus={gpus}", "shared=true"]
 
 
@@ -175,12 +186,11 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
     """
     log = artifacts.log("snakemake")
     log.parent.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     earlier = times_of_logs(log.parent)
     with (
         subprocess.Popen(
             command,
-            env=environment,
+            env=_environment(PYTHONUNBUFFERED="1"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -195,6 +205,19 @@ def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console
     if process.returncode:
         complain(jobs, log)
         raise typer.Exit(1)
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    """This process's, without what would give Snakemake further options; those of a profile's plugins stay."""
+    return {name: value for name, value in environment(**changes).items() if name not in OPTIONS_OF_SNAKEMAKE}
+
+
+def _link(settings: Experiment, folder: Path) -> None:
+    """Make the links that Snakemake is to find in its folder."""
+    for link, target in Graph(settings, cores=1).links.items():
+        (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(target)
 
 
 def _prepare_snakemake(parent: int) -> None:
@@ -237,15 +260,18 @@ def _ending_jobs_first(group: int, console: Console) -> Iterator[list[signal.Sig
 
 
 def _print_plan(settings: Experiment, command: list[str], changed: list[Path], console: Console) -> None:
-    """Which jobs would run, and why."""
+    """Which jobs would run, and why; writes nothing to the workspace."""
     folder = Artifacts.of(settings).folder
     with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch, "experiment.yaml")
+        _mirror(folder, Path(scratch))
+        _link(settings, Path(scratch))
+        config = Path(scratch, ".snakemake", "experiment.yaml")
         config.write_text(settings_text(settings), encoding="utf-8")
-        where = ["--directory", folder if folder.is_dir() else scratch, "--configfile", config, "--dry-run"]
-        forced = ["--forcerun", *changed] if changed else []
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run([*command, *where, *forced], env=environment, capture_output=True, text=True, check=False)
+        where = ["--directory", scratch, "--configfile", config, "--dry-run"]
+        seen = Graph(settings, cores=1).seen
+        forced = ["--forcerun", *map(seen, changed)] if changed else []
+        variables = _environment(**stand_ins(Path(scratch, ".snakemake", "cache")))
+        done = subprocess.run([*command, *where, *forced], env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"Snakemake cannot plan the run: {done.stdout}{done.stderr}")
     jobs = planned_jobs(done.stdout.splitlines() + done.stderr.splitlines())
@@ -254,14 +280,29 @@ def _print_plan(settings: Experiment, command: list[str], changed: list[Path], c
     console.print(f"{len(jobs)} jobs would run" if jobs else "nothing would run: all is up to date")
 
 
-def _check_networks(settings: Experiment) -> None:
+def _mirror(folder: Path, mirror: Path) -> None:
+    """Links to all that lies in an experiment's folder, with the same times; what Snakemake writes to is copied."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != ".snakemake":
+            link, times = mirror / path.name, path.lstat()
+            link.symlink_to(path)
+            os.utime(link, ns=(times.st_atime_ns, times.st_mtime_ns), follow_symlinks=False)
+    metadata = Path(".snakemake", "metadata")
+    if (folder / metadata).is_dir():
+        shutil.copytree(folder / metadata, mirror / metadata)
+
+
+def _check_networks(settings: Experiment, fetch: bool = True) -> None:
     """Refuse a misspelt network, or weights that are missing, unreachable or do not fit, before images are read.
 
-    What a hub has is fetched here, and trainings find it in its cache.
+    Args:
+        fetch: whether to fetch what a hub has, which trainings then find in its cache.
     """
     from pipeline.learning.networks import build_network  # torch takes seconds to import: for new networks only
 
     for model in settings.models.values():
+        if model.weights == "imagenet" and not fetch:
+            model = model.model_copy(update={"weights": None})
         build_network(model, 0, len(settings.data.class_names), settings.image.tiling.size)
 
 

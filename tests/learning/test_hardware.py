@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline.errors import DataError
 from pipeline.learning.hardware import choose_precision, choose_workers, reserve_gpus
 
 CPU = torch.device("cpu")
@@ -53,6 +55,23 @@ def test_loaders_have_the_cores_that_this_process_may_use(monkeypatch):
     assert choose_workers("auto", torch.device("cuda")) == 3
     assert choose_workers("auto", CPU) == 0
     assert choose_workers(5, CPU) == 5
+
+
+def test_loaders_need_room_to_hand_batches_over(tmp_path, monkeypatch):
+    """Else a training ends in a bus error, or in a traceback where the place cannot be written to."""
+    monkeypatch.setattr("pipeline.learning.hardware.available_cores", lambda: 8)
+    cuda = torch.device("cuda")
+    assert choose_workers("auto", cuda, 10**6) == 8
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=64 * 1024, f_frsize=1024))  # docker's
+    assert choose_workers("auto", cuda, 9 * 10**6) == 2
+    assert choose_workers(2, cuda, 9 * 10**6) == 2
+    with pytest.raises(DataError, match=r"4 processes .* need 108.0 MB of /dev/shm, which has 67.1; set training.w"):
+        choose_workers(4, cuda, 9 * 10**6)
+    monkeypatch.setattr("pipeline.learning.hardware.SHARED_MEMORY", tmp_path / "none")
+    assert choose_workers("auto", cuda) == 0
+    assert choose_workers(0, cuda) == 0
+    with pytest.raises(DataError, match=r"none, which cannot be written to; set training.workers: 0"):
+        choose_workers(1, CPU)
 
 
 def test_a_training_on_several_gpus_takes_all_or_hides_none(tmp_path, monkeypatch):
