@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
 
 from pipeline.errors import DataError, some
 from pipeline.metrics import METRICS
-from pipeline.rle import RepeatedIdsError, RleFormat, RleTable, SizeNeededError, find_class_column, read_csv
+from pipeline.rle import (
+    RepeatedIdsError,
+    RleFormat,
+    RleTable,
+    SizeNeededError,
+    find_class_column,
+    read_csv,
+    split_class,
+)
+
+if TYPE_CHECKING:
+    from pipeline.data.folders import ImageSizes  # with Pillow, which takes a tenth of a second
 
 FormatOption = Annotated[
     str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
@@ -157,24 +168,26 @@ def read_masks(
             "column, --class-column if rows are of several classes"
         ) from None
     if images and (unknown := [table.ids[row] for row in np.flatnonzero(table.heights == 0)]):
-        raise DataError(f"{path}: {len(unknown)} ids have no image in {images}: {some(unknown)}")
+        from pipeline.data.pairs import explain
+
+        named = unknown if class_column is None else [split_class(row_id)[0] for row_id in unknown]
+        why = explain(named, list(sizes.folder.files), sizes.folder)
+        raise DataError(f"{path}: {len(unknown)} ids have no image in {images}: {some(unknown)}{why}")
     return table
 
 
-def image_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Height and width of every image of a folder, by file name and by file name without suffix.
+def image_sizes(path: Path) -> ImageSizes:
+    """Height and width of the images of a folder, by file name and by file name without suffix.
 
     Raises:
-        DataError: there is no such folder, or no image in it, or one cannot be read.
+        DataError: there is no such folder, or no image in it.
     """
-    # Pillow takes a tenth of a second to import, and most files say their images' sizes themselves.
-    from pipeline.data.images import by_stem, list_images, read_size
+    from pipeline.data.folders import ImageFolder, ImageSizes
 
-    files = list_images(folder)
-    if not files:
-        raise DataError(f"{folder}: no images in this folder; --images names the one that the ids are of")
-    sizes = {name: read_size(path) for name, path in files.items()}
-    return sizes | {stem: sizes[path.name] for stem, path in by_stem(files).items()}
+    folder = ImageFolder.open(path).need_images("--images")
+    if not folder.files:
+        raise DataError(f"{path}: no images in this folder; --images names the one that the ids are of")
+    return ImageSizes(folder)
 
 
 def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTable:

@@ -22,6 +22,7 @@ from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_j
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, EasyPortraitData, Experiment
+from pipeline.data.cache import ids_have_suffixes
 from pipeline.learning.predictor import stored_blend, used_models
 from pipeline.records import MADE_BY, record_of
 from pipeline.yaml_files import dump_yaml
@@ -66,7 +67,8 @@ def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
     options = plan.options(settings)
     images, sample = names_of_data(settings.data)
     experiment = copy.settings.relative_to(folder).as_posix()
-    nbformat.write(make_notebook(experiment, images, sample, options, str(plan)), folder / NOTEBOOK)
+    of_ids = ["--suffix"] if sample is None and ids_have_suffixes(Artifacts.of(settings)) else []
+    nbformat.write(make_notebook(experiment, images, sample, options + of_ids, str(plan)), folder / NOTEBOOK)
     write_text(folder / "requirements.txt", "".join(f"{line}\n" for line in sorted(set(needs.values()), key=str.lower)))
     readme = README.format(
         name=settings.name,
@@ -74,7 +76,7 @@ def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
         settings=experiment,
         images=images,
         sample=sample or "SAMPLE",
-        options=" ".join(options),
+        options=" ".join(options + of_ids),
     )
     write_text(folder / "README.md", readme)
     files = sorted(path for path in copy.folder.rglob("*") if path.is_file())

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import Artifacts, need
-from pipeline.data.classes import mask_ids, rle_column
+from pipeline.data.classes import mask_id, mask_ids, rle_column
+from pipeline.data.folders import one_spelling
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.geometry import Fit, shrink
@@ -45,15 +46,36 @@ def one_row_a_mask(images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame
 
 
 def read_true_masks(artifacts: Artifacts, image_ids: list[str], classes: Sequence[str]) -> RleTable:
-    """True masks of the named images, in the order of ``mask_ids(image_ids, classes)``."""
-    path = need(artifacts.images, "prepare")
-    tables = [read_csv(path, columns=("image_id", rle_column(name))) for name in classes]
-    row_of = {image_id: row for row, image_id in enumerate(tables[0].ids)}
-    image_rows = np.array([row_of[image_id] for image_id in image_ids], np.int64)
-    masks = RleTable.stacked(
-        [replace(table, ids=mask_ids(table.ids, [name])) for table, name in zip(tables, classes, strict=True)]
-    )
-    return masks.take((image_rows[:, None] + len(row_of) * np.arange(len(classes))).ravel())
+    """True masks of the named training images, in the order of ``mask_ids(image_ids, classes)``.
+
+    Raises:
+        DataError: ``images.csv`` is missing or damaged, or has a mask that is larger than its image.
+    """
+    images = read_images(artifacts, "train").set_index("image_id").loc[image_ids]
+    heights, widths = (images[side].to_numpy(np.int64) for side in ("height", "width"))
+    tables = []
+    for name in classes:
+        # With the subset for a class, an id of a training image is not that of a test image which is called the same.
+        columns = {"columns": ("image_id", rle_column(name)), "class_column": "subset"}
+        table = read_csv(artifacts.images, **columns, sizes={})
+        row_of = {row_id: row for row, row_id in enumerate(table.ids)}
+        table = table.take([row_of[mask_id(image_id, "train")] for image_id in image_ids])
+        tables.append(replace(table, ids=mask_ids(image_ids, [name]), heights=heights, widths=widths))
+    masks = RleTable.stacked(tables)
+    filled = np.flatnonzero(np.diff(masks.offsets))
+    ends = masks.edges[masks.offsets[filled + 1] - 1]
+    if beyond := [masks.ids[row] for row in filled[ends > (masks.heights * masks.widths)[filled]]]:
+        raise DataError(f"{artifacts.images}: masks larger than their image: {some(beyond)}: run 'prepare' again")
+    return masks.take((np.arange(len(image_ids))[:, None] + len(image_ids) * np.arange(len(classes))).ravel())
+
+
+def ids_have_suffixes(artifacts: Artifacts) -> bool:
+    """Whether the experiment's CSVs call images by their whole file names; False where it has no table of images."""
+    if not artifacts.images.exists():
+        return False
+    images = read_images(artifacts, "train")
+    names = (one_spelling(Path(path).name) for path in images["path"])
+    return sum(one_spelling(i) == name for i, name in zip(images["image_id"], names, strict=True)) * 2 > len(images)
 
 
 EMPTY_STRATUM = 0

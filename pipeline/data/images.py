@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import DataError, some
+from pipeline.errors import DataError
 from pipeline.rle import to_edges
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
@@ -146,41 +146,6 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     # Of a TIFF, Pillow gives the upright size.
     turned = image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION) in ORIENTATIONS_ON_THE_SIDE
     return (width, height) if turned else (height, width)
-
-
-def list_images(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by file name, sorted.
-
-    Raises:
-        DataError: the folder is missing.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
-    return {path.name: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-
-
-def by_stem(files: dict[str, Path]) -> dict[str, Path]:
-    """Image files by their name without the suffix, the usual image id.
-
-    Raises:
-        DataError: two files differ in their suffix only.
-    """
-    stems: dict[str, Path] = {}
-    clashes = []
-    for path in files.values():
-        if path.stem in stems:
-            clashes.append(f"{stems[path.stem].name} and {path.name}")
-        stems[path.stem] = path
-    if clashes:
-        raise DataError(f"{path.parent}: several images have one id: {some(clashes)}")
-    return stems
-
-
-def is_plain_id(image_id: str) -> bool:
-    """True for an id that is safe as a file name."""
-    return (
-        image_id not in ("", ".") and ".." not in image_id and image_id.isprintable() and not set("/\\") & set(image_id)
-    )
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:

@@ -6,8 +6,7 @@ column-major edges when the image's size is known. ``open_source`` makes the sou
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,16 +15,10 @@ import pandas as pd
 
 from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
 from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
+from pipeline.data.folders import ImageFolder, beside, by_stem, ids_of, is_plain_id, one_form, shown, without_suffix
 from pipeline.data.generated import write_generated
-from pipeline.data.images import (
-    IMAGE_SUFFIXES,
-    by_stem,
-    is_plain_id,
-    list_images,
-    mask_edges,
-    read_class_map,
-    read_size,
-)
+from pipeline.data.images import mask_edges, read_class_map
+from pipeline.data.pairs import check_copies, check_pairs, explain_copies, have_suffixes, left_over, pair_ids
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.rle import (
@@ -38,6 +31,7 @@ from pipeline.rle import (
     read_fields,
     split_class,
     to_edges,
+    transpose,
 )
 
 Subset = Literal["train", "test"]
@@ -63,6 +57,8 @@ class Source(Protocol):
     """A data set: its images, and the true masks that it knows."""
 
     samples: list[Sample]
+    notes: list[str]
+    """What is left out or taken otherwise than it might be expected, for the person at the command line."""
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         """The sample's masks as column-major edges, uint32, one for each class; None where the truth is not known.
@@ -90,15 +86,26 @@ def open_source(settings: DataSettings) -> Source:
     return source
 
 
+def unread_notes(folder: ImageFolder) -> list[str]:
+    """What is in a folder beside its images."""
+    return [f"{folder.path}: not read: {folder.describe_unread()}"] if folder.unread else []
+
+
 def _check_samples(samples: list[Sample], root: Path) -> None:
-    """Ids become file names and CSV fields: they must be plain and unique."""
+    """Ids become file names and CSV fields: they must be plain, and unique within their subset."""
     unusable = [repr(s.image_id) for s in samples if not is_plain_id(s.image_id)]
     if unusable:
-        raise DataError(f"{root}: ids with path separators, '..' or control characters: {some(unusable)}")
-    subset_of: dict[str, str] = {}
-    repeated = [s.image_id for s in samples if subset_of.setdefault(s.image_id, s.subset) != s.subset]
+        raise DataError(
+            f"{root}: ids with path separators, '..' or control characters: {some(unusable)}; an id is a file's name"
+        )
+    path_of: dict[tuple[str, str], Path] = {}
+    repeated = [
+        f"{s.image_id} ({path_of[s.subset, s.image_id]} and {s.path})"
+        for s in samples
+        if path_of.setdefault((s.subset, s.image_id), s.path) != s.path
+    ]
     if repeated:
-        raise DataError(f"{root}: ids that occur in the training and the test set: {some(repeated)}")
+        raise DataError(f"{root}: {len(repeated)} ids of several images: {some(repeated)}")
     if not any(sample.subset == "train" for sample in samples):
         raise DataError(f"{root}: the training set is empty")
 
@@ -107,44 +114,75 @@ class KaggleSource:
     """A CSV of ids and RLE texts, a folder of training images, a folder of test images."""
 
     def __init__(self, settings: KaggleData, root: Path) -> None:
-        self.csv = root / settings.train_csv
-        self.test_csv = root / settings.test_truth if settings.test_truth else None
-        if not self.csv.is_file():
-            raise DataError(f"{self.csv}: no such file; data.train_csv names the CSV of training masks")
-        train_files = list_images(root / settings.train_images)
-        test_files = list_images(root / settings.test_images) if settings.test_images else {}
+        self.settings = settings
         self.classes = settings.class_names
-        self.tables = {"train": self._read_truth(self.csv, settings, train_files)}
-        train_ids = image_ids(self.tables["train"].ids, self.classes)
-        train = _match_ids(train_ids, train_files, self.csv, settings.unlisted)
-        test = by_stem(test_files)
-        if self.test_csv:
-            self.tables["test"] = self._read_truth(self.test_csv, settings, test_files)
-            test = _match_ids(image_ids(self.tables["test"].ids, self.classes), test_files, self.test_csv)
-        elif settings.sample_submission:
-            sample = root / settings.sample_submission
-            test = _match_ids(image_ids(read_sample_submission(sample, settings)[1], self.classes), test_files, sample)
+        self.csv, self.test_csv = root / settings.train_csv, settings.test_truth and root / settings.test_truth
+        self.tables: dict[Subset, RleTable] = {}
+        self.rows: dict[tuple[Subset, str], int] = {}
+        if not self.csv.is_file():
+            raise DataError(
+                f"{self.csv}: no such file{beside(self.csv)}; data.train_csv names the CSV of training masks"
+            )
+        folder = ImageFolder.open(root / settings.train_images).need_images("data.train_images")
+        self.notes = unread_notes(folder)
+        listed = self._read_truth("train", self.csv, folder)
+        train = {**listed, **self._unlisted(listed, folder)}
+        self.truth_ids = {("train", image_id): image_id for image_id in listed}
         groups = self._read_groups(settings)
         self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
+        test = self._open_test(root, settings, have_suffixes(listed))
         self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
         submission_template(settings, list(test))  # better refused now than after all the training
-        self.rows = {(s, i): row for s, table in self.tables.items() for row, i in enumerate(table.ids)}
 
-    @staticmethod
-    def _read_truth(csv: Path, settings: KaggleData, files: dict[str, Path]) -> RleTable:
-        """Row-major runs cannot be turned without the image's height: only then are all headers read."""
-        sizes = None
-        if get_format(settings.format).order == "C":
-            sizes = {key: read_size(path) for path in files.values() for key in (path.name, path.stem)}
-        try:
-            table = read_csv(
-                csv,
-                settings.format,
-                columns=settings.columns,
-                class_column=settings.class_column_of_csvs,
-                sizes=sizes,
-                unite=settings.unite_rows,
+    def _open_test(self, root: Path, settings: KaggleData, with_suffix: bool) -> dict[str, Path]:
+        """Image file of every test id: of those that the sample submission lists, or else of all images."""
+        if settings.test_images is None:
+            folder = ImageFolder(root, {})
+        else:
+            folder = ImageFolder.open(root / settings.test_images).need_images("data.test_images")
+        self.notes += unread_notes(folder)
+        test = ids_of(folder.files.values(), with_suffix)
+        if settings.sample_submission:
+            sample = root / settings.sample_submission
+            test = pair_ids(image_ids(read_sample_submission(sample, settings)[1], self.classes), folder, sample)
+            if left := left_over(folder, test):
+                self.notes.append(
+                    f"{sample.name} lists {len(test)} of the {len(folder.files)} images in {folder.path}: "
+                    f"{len(left)} are left out: {some([shown(name) for name in left], 3)}"
+                )
+        if self.test_csv:
+            id_of = {path: i for i, path in self._read_truth("test", self.test_csv, folder).items()}
+            if lacking := [i for i, path in test.items() if path not in id_of]:
+                raise DataError(f"{self.test_csv}: {len(lacking)} of the images have no row: {some(lacking)}")
+            self.truth_ids |= {("test", i): id_of[path] for i, path in test.items()}
+        return test
+
+    def _unlisted(self, listed: dict[str, Path], folder: ImageFolder) -> dict[str, Path]:
+        """Training images without a row in the CSV that are taken nevertheless, as ``data.unlisted`` says."""
+        left = left_over(folder, listed)
+        if not left:
+            return {}
+        named = some([shown(name) for name in left])
+        if self.settings.unlisted == "refuse":
+            why = explain_copies(left, listed)
+            raise DataError(
+                f"{self.csv}: {len(left)} of the images have no row: {named}{why} (data.unlisted says what becomes of "
+                "them)"
             )
+        if self.settings.unlisted == "leave-out":
+            self.notes.append(f"{len(left)} training images without a row in {self.csv.name} are left out: {named}")
+            return {}
+        check_copies(left, folder, folder.path)
+        self.notes.append(f"{len(left)} training images without a row in {self.csv.name} have empty masks: {named}")
+        return ids_of([folder.files[name] for name in left], have_suffixes(listed))
+
+    def _read_truth(self, subset: Subset, csv: Path, folder: ImageFolder) -> dict[str, Path]:
+        """Read a CSV of masks, and give the image file of every id in it."""
+        settings = self.settings
+        columns = {"columns": settings.columns, "class_column": settings.class_column_of_csvs}
+        in_file_order = replace(get_format(settings.format), order="F")  # turned when the image's size is known
+        try:
+            table = read_csv(csv, in_file_order, **columns, unite=settings.unite_rows)
         except RepeatedIdsError as error:
             raise DataError(
                 f"{error}: set data.unite_rows: true if an id's rows are parts of one mask, data.columns if the ids "
@@ -162,7 +200,9 @@ class KaggleSource:
                     f"{csv}: no row has the class {unknown[0]!r} of data.classes; the column "
                     f"{settings.class_column!r} has {some(sorted(found))}"
                 )
-        return table
+        self.tables[subset] = table
+        self.rows |= {(subset, row_id): row for row, row_id in enumerate(table.ids)}
+        return pair_ids(image_ids(table.ids, self.classes), folder, csv)
 
     def _read_groups(self, settings: KaggleData) -> dict[str, str]:
         """Group by image id, without the images that have none."""
@@ -196,7 +236,7 @@ class KaggleSource:
 
     def _edges(self, sample: Sample, name: str, height: int, width: int) -> np.ndarray:
         """One class's mask; where classes have rows of their own, one without a row is not in the image."""
-        key = mask_id(sample.image_id, name)
+        key = mask_id(self.truth_ids.get((sample.subset, sample.image_id), sample.image_id), name)
         row = self.rows.get((sample.subset, key))
         if row is None:
             return np.empty(0, np.uint32)
@@ -214,44 +254,7 @@ class KaggleSource:
                 f"{csv}: id {key}: a run ends at pixel {int(edges[-1])}, past the end of "
                 f"{sample.path.name} ({height} x {width} = {height * width} pixels)"
             )
-        return edges
-
-
-def _match_ids(ids: list[str], files: dict[str, Path], csv: Path, unlisted: str | None = None) -> dict[str, Path]:
-    """Image file of every id; ids may have the files' suffixes or not.
-
-    Args:
-        unlisted: as ``data.unlisted``; None where that has no say.
-
-    Raises:
-        DataError: naming ids without a file, or files without an id that are not to be.
-    """
-    with_suffix = any(Path(image_id).suffix.lower() in IMAGE_SUFFIXES for image_id in ids)
-    paths = files if with_suffix else by_stem(files)
-    listed = set(ids)
-    if unlisted == "empty":
-        ids = [*ids, *(image_id for image_id in paths if image_id not in listed)]
-    elif unlisted == "leave-out":
-        paths = {image_id: path for image_id, path in paths.items() if image_id in listed}
-    _check_pairs(paths, ids, "row", csv, " (data.unlisted says what becomes of them)" if unlisted else "")
-    return {image_id: paths[image_id] for image_id in ids}
-
-
-def _check_pairs(
-    images: Collection[str], masks: Collection[str], what: str, place: Path | str, advice: str = ""
-) -> None:
-    """Every image has its mask and every mask its image.
-
-    Raises:
-        DataError: naming ids that lack the other.
-    """
-    masked, imaged = set(masks), set(images)
-    maskless = [image_id for image_id in images if image_id not in masked]
-    imageless = [image_id for image_id in masks if image_id not in imaged]
-    if maskless:
-        raise DataError(f"{place}: {len(maskless)} of the images have no {what}: {some(maskless)}{advice}")
-    if imageless:
-        raise DataError(f"{place}: {len(imageless)} of the {what}s have no image: {some(imageless)}")
+        return edges if get_format(self.settings.format).order == "F" else transpose(edges, (width, height))
 
 
 class EasyPortraitSource:
@@ -263,20 +266,21 @@ class EasyPortraitSource:
     def __init__(self, settings: EasyPortraitData, root: Path) -> None:
         self.root = root
         self.classes = ClassMaps(settings.class_indices)
-        self.meta = self._read_meta(root, settings.meta)
+        self.meta_path, self.meta = self._read_meta(root, settings.meta)
         self.samples: list[Sample] = []
-        self.masks: dict[str, Path] = {}
+        self.notes: list[str] = []
+        self.masks: dict[tuple[Subset, str], Path] = {}
         for split in settings.train_splits:
             self._add_split(split, "train")
         if settings.test_split:
             self._add_split(settings.test_split, "test")
         unknown = [s.image_id for s in self.samples if s.subset == "train" and not s.group]
         if unknown:
-            raise DataError(f"{root / settings.meta}: {len(unknown)} training images have no user_id: {some(unknown)}")
+            raise DataError(f"{self.meta_path}: {len(unknown)} training images have no user_id: {some(unknown)}")
 
     @staticmethod
-    def _read_meta(root: Path, meta: str) -> pd.DataFrame:
-        """The table by image id; a release has it as meta.csv or zipped."""
+    def _read_meta(root: Path, meta: str) -> tuple[Path, pd.DataFrame]:
+        """The table by image id, and its file; a release has it as meta.csv or zipped."""
         path = root / meta
         if not path.exists():
             path = path.with_suffix(".zip")
@@ -286,29 +290,46 @@ class EasyPortraitSource:
         id_columns = [name for name in ("image_name", "attachment_id") if name in frame]
         if "user_id" not in frame or not id_columns:
             raise DataError(f"{path}: needs the tab-separated columns image_name and user_id, it has {list(frame)}")
-        return frame.set_index(frame[id_columns[0]].str.replace(r"\.(jpe?g|png)$", "", regex=True))
+        return path, frame.set_index(frame[id_columns[0]].map(lambda name: without_suffix(one_form(name))))
 
     def _add_split(self, split: str, subset: Subset) -> None:
-        images = self._files_of("images", split)
-        masks = self._files_of("annotations", split) if subset == "train" or self._has_split(split) else {}
+        folder, images = self._files_of("images", split)
+        masks: dict[str, Path] = {}
+        if subset == "train" or self._has_split(split):
+            annotations, masks = self._files_of("annotations", split)
+            self.notes += unread_notes(annotations)
         if subset == "train" or masks:
-            _check_pairs(images, masks, "annotation", self.root / "annotations" / split)
-        users = self.meta["user_id"].to_dict()
+            check_pairs(images, masks, "annotation", self.root / "annotations" / split, folder)
+        users = self._users_of(split)
         self.samples += [Sample(i, path, subset, users.get(i, "")) for i, path in images.items()]
-        self.masks |= masks
+        self.masks |= {(subset, i): path for i, path in masks.items()}
+        self.notes += unread_notes(folder)
+
+    def _users_of(self, split: str) -> dict[str, str]:
+        """Who is on the photographs of a split, by id; those of another split may be called the same."""
+        table = self.meta
+        if "set" in table and (table["set"] == split).any():
+            table = table[table["set"] == split]
+        users: dict[str, str] = {}
+        torn = [i for i, user in table["user_id"].items() if users.setdefault(i, user) != user]
+        if torn:
+            raise DataError(f"{self.meta_path}: images with several user_ids: {some(torn)}")
+        return users
 
     def _has_split(self, split: str) -> bool:
         return (self.root / "annotations" / split).is_dir()
 
-    def _files_of(self, kind: str, split: str) -> dict[str, Path]:
-        folder = self.root / kind
-        if (folder / split).is_dir() or "set" not in self.meta:
-            return by_stem(list_images(folder / split))
-        members = set(self.meta.index[self.meta["set"] == split])
-        return {stem: path for stem, path in by_stem(list_images(folder)).items() if stem in members}
+    def _files_of(self, kind: str, split: str) -> tuple[ImageFolder, dict[str, Path]]:
+        """The folder of a split's images or annotations, and those of the split by id."""
+        path = self.root / kind
+        if (path / split).is_dir() or "set" not in self.meta:
+            folder = ImageFolder.open(path / split).need_images(f"data.{split}_split")
+            return folder, by_stem(folder.files)
+        folder, members = ImageFolder.open(path), set(self.meta.index[self.meta["set"] == split])
+        return folder, {stem: path for stem, path in by_stem(folder.files).items() if stem in members}
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
-        path = self.masks.get(sample.image_id)
+        path = self.masks.get((sample.subset, sample.image_id))
         if path is None:
             return None
         return self.classes.edges(_read_mask(path, sample, height, width))
@@ -321,20 +342,29 @@ class FolderSource:
         self.rule = settings.mask_values
         self.classes = None if settings.classes is None else ClassMaps(settings.classes)
         suffix = settings.mask_suffix
-        images = by_stem(list_images(root / settings.train_images))
+        folder = ImageFolder.open(root / settings.train_images).need_images("data.train_images")
+        self.notes = unread_notes(folder)
+        images = by_stem(folder.files)
         if settings.train_masks is not None:
-            files = by_stem(list_images(root / settings.train_masks))
+            masks = ImageFolder.open(root / settings.train_masks).need_images("data.train_masks")
+            self.notes += unread_notes(masks)
+            files = by_stem(masks.files)
         elif suffix:
             files = {stem: path for stem, path in images.items() if stem.endswith(suffix)}
             images = {stem: path for stem, path in images.items() if not stem.endswith(suffix)}
         else:
             raise DataError("data.mask_suffix and data.train_masks are both unset: masks cannot be told from images")
         self.masks = {stem.removesuffix(suffix): path for stem, path in files.items() if stem.endswith(suffix)}
+        if others := [path.name for stem, path in files.items() if not stem.endswith(suffix)]:
+            self.notes.append(f"{root / settings.train_masks}: {len(others)} files that do not end in {suffix!r} are "
+                              f"no masks: {some(others, 3)}")  # fmt: skip
         place = root / (settings.train_masks or settings.train_images)
-        _check_pairs(images, self.masks, "mask", f"{place} (data.mask_suffix: a mask is called ID{suffix})")
-        tests = by_stem(list_images(root / settings.test_images)) if settings.test_images else {}
+        check_pairs(images, self.masks, "mask", f"{place} (data.mask_suffix: a mask is called ID{suffix})", folder)
         self.samples = [Sample(stem, path, "train") for stem, path in images.items()]
-        self.samples += [Sample(stem, path, "test") for stem, path in tests.items()]
+        if settings.test_images is not None:
+            tests = ImageFolder.open(root / settings.test_images).need_images("data.test_images")
+            self.notes += unread_notes(tests)
+            self.samples += [Sample(stem, path, "test") for stem, path in by_stem(tests.files).items()]
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         if sample.subset == "test":
@@ -399,8 +429,10 @@ def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[li
     path = data_root(settings) / sample
     columns, ids = read_sample_submission(path, settings)
     if sorted(ids) != sorted(expected):
-        differing = sorted(set(ids) ^ set(expected)) or sorted({i for i in ids if ids.count(i) > 1})
-        raise DataError(f"{path}: its ids are not those of the test images: {some(differing)}")
+        differing, more = sorted(set(ids) ^ set(expected)), ""
+        if not differing:
+            differing, more = sorted({i for i in ids if ids.count(i) > 1}), ", which have one row each"
+        raise DataError(f"{path}: its ids are not those of the test images{more}: {some(differing)}")
     return columns, ids
 
 
@@ -411,7 +443,9 @@ def read_sample_submission(path: Path, settings: DataSettings) -> tuple[list[str
         DataError: it does not exist, is no table, or has other columns.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; set data.sample_submission to null if the competition has none")
+        raise DataError(
+            f"{path}: no such file{beside(path)}; set data.sample_submission to null if the competition has none"
+        )
     frame = read_table(path, dtype=str, keep_default_na=False)
     columns, class_column = list(frame), settings.class_column_of_csvs
     if class_column is None and len(columns) == 2:

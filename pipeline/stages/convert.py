@@ -115,7 +115,7 @@ def read_folders(folder: Path, threshold: int | None) -> tuple[RleTable, tuple[s
     Returns:
         The masks and the names of the columns for them.
     """
-    from pipeline.data.images import list_images
+    from pipeline.data.folders import list_images
 
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if list_images(folder) or not folders:
@@ -139,7 +139,8 @@ def read_folder(folder: Path, threshold: int | None) -> RleTable:
     Raises:
         DataError: no images, one that is no mask, or with other values.
     """
-    from pipeline.data.images import by_stem, list_images, mask_edges, read_class_map
+    from pipeline.data.folders import by_stem, list_images
+    from pipeline.data.images import mask_edges, read_class_map
 
     files = by_stem(list_images(folder))
     if not files:
@@ -178,7 +179,7 @@ def write_folder(table: RleTable, output: Path, with_classes: bool) -> None:
     """
     from PIL import Image
 
-    from pipeline.data.images import is_plain_id
+    from pipeline.data.folders import is_plain_id
 
     names = [split_class(row_id) if with_classes else (row_id,) for row_id in table.ids]
     unusable = [repr("/".join(parts)) for parts in names if not all(map(is_plain_id, parts))]

@@ -63,6 +63,8 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         if settings.data.knows_test_truth:
             with whole_or_absent(artifacts.truth) as truth:
                 _copy_test_masks(table, truth, settings.data)
+    for note in source.notes:
+        console.print(f"prepare: {note}")
     console.print(
         f"prepare: {counts['train']} training images ({counts['empty']} with an empty mask), {counts['test']} test "
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"

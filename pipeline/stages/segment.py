@@ -4,8 +4,9 @@ Reads   images, or folders of them; kfold/<experiment>/ weights, ensemble/weight
 Writes  DIR/masks/<name>.png      uint8 at the photograph's size: 255 in the mask; with several classes their number,
                                   counted from 1, the later one where two meet
         DIR/overlays/<name>.jpg   the photograph with the masks on it, unless --no-overlays
-        a CSV with --csv          ids (file names without suffix) and RLE; with --sample in the order and the columns of
-                                  a sample submission, and an empty mask for a photograph that cannot be read
+        a CSV with --csv          ids and RLE; with --sample in the order and the columns of a sample submission, and an
+                                  empty mask for a photograph that cannot be read; without, ids are file names, with
+                                  their suffix if the experiment's training CSV has it
 
 All folds of all models are averaged, blended and post-processed as for the submission; --folds 1 and
 --set prediction.flip=false take a part of the time. kfold/<experiment>/experiment.yaml will do as --experiment.
@@ -17,8 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -27,15 +27,18 @@ import numpy as np
 import typer
 from PIL import Image
 
-from pipeline.artifacts import whole_or_absent
+from pipeline.artifacts import Artifacts, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
-from pipeline.config import Experiment, load_experiment
-from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
-from pipeline.data.images import IMAGE_SUFFIXES, read_image
+from pipeline.config import DataSettings, Experiment, load_experiment
+from pipeline.data.cache import ids_have_suffixes
+from pipeline.data.classes import image_ids, mask_ids, row_columns
+from pipeline.data.folders import ImageFolder, beside, ids_of
+from pipeline.data.images import read_image
+from pipeline.data.pairs import pair_ids
 from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
-from pipeline.rle import edges_to_text, from_edges, split_class, write_csv
+from pipeline.rle import edges_to_text, from_edges, write_csv
 from pipeline.rle.threads import available_cores
 
 COLOURS = ((255, 61, 127), (53, 224, 255), (255, 200, 40), (120, 220, 90), (170, 120, 255), (255, 130, 60))
@@ -56,6 +59,10 @@ def segment(
     folds: Annotated[
         int | None, typer.Option(min=1, help="Use so many folds of each model; all when not given.")
     ] = None,
+    suffix: Annotated[
+        bool | None,
+        typer.Option(help="Ids in the CSV with the files' suffixes; if not given, as in the experiment."),
+    ] = None,
     overlays: Annotated[bool, typer.Option(help="Draw the masks on the photographs.")] = True,
     overrides: OverridesOption = None,
     quiet: QuietOption = False,
@@ -70,10 +77,14 @@ def segment(
         raise typer.BadParameter("say where to: --output DIR, --csv FILE or both")
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
-    paths = find_images(images)
-    rows = Rows(settings, sample)
-    paths = [path for path in paths if rows.wants(path.stem)]
-    rows.check({path.stem for path in paths})
+    folder = find_images(images)
+    rows = Rows.open(settings, folder, sample, suffix)
+    paths = list(rows.id_of)
+    notes = [f"not read: {folder.describe_unread()}"] if folder.unread else []
+    if left := len(folder.files) - len(paths):
+        notes.append(f"{left} of {len(folder.files)} photographs are not in {sample}, and are left out")
+    for note in notes:
+        console.print(f"segment: {note}")
     written = " and ".join(str(place) for place in (output, csv) if place is not None)
     networks = f"{', '.join(settings.models)} (folds of each: {folds or settings.folds.count})"
     console.print(f"segment: {len(paths)} photographs by {networks}, to {written}")
@@ -112,20 +123,24 @@ class Named:
         return self.height, self.width
 
 
-def find_images(given: Sequence[Path]) -> list[Path]:
+def find_images(given: Sequence[Path]) -> ImageFolder:
     """The files among ``given``, and the image files in its folders, in the order of their names.
 
     Raises:
         DataError: something is missing, there is no image at all, or two would have one mask file.
     """
     paths: list[Path] = []
+    unread: dict[str, list[str]] = {}
     for path in given:
         if path.is_dir():
-            paths += sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            folder = ImageFolder.open(path).need_images("the argument")
+            paths += folder.files.values()
+            for kind, names in folder.unread.items():
+                unread.setdefault(kind, []).extend(names if len(given) == 1 else [f"{path}/{name}" for name in names])
         elif path.exists():
             paths.append(path)
         else:
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder{beside(path)}")
     if not paths:
         raise DataError(f"no images in {some([str(path) for path in given])}")
     by_name: dict[str, Path] = {}
@@ -133,7 +148,8 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         if path.stem in by_name:
             raise DataError(f"{by_name[path.stem]} and {path} have the same name: segment them into different folders")
         by_name[path.stem] = path
-    return paths
+    place = given[0] if len(given) == 1 else Path(some([str(path) for path in given]))
+    return ImageFolder(place, {path.name: path for path in paths}, unread)
 
 
 def read_all(paths: Sequence[Path], settings: Experiment) -> tuple[list[Named], list[str]]:
@@ -214,58 +230,54 @@ def overlay(pixels: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     return picture
 
 
+@dataclass(frozen=True)
 class Rows:
     """The rows of the CSV: text, which is small, is all that is kept of a photograph."""
 
-    def __init__(self, settings: Experiment, sample: Path | None) -> None:
-        self.data = settings.data
-        self.texts: dict[str, str] = {}
-        self.sample = sample
+    data: DataSettings
+    columns: Sequence[str]
+    id_of: dict[Path, str]
+    """What each photograph that is asked for is called in the CSV."""
+    ids: list[str] | None
+    """Of the masks, in the order of the sample submission; None without one."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """By id."""
+
+    @classmethod
+    def open(cls, settings: Experiment, folder: ImageFolder, sample: Path | None, suffix: bool | None) -> Rows:
+        """Begin with no texts.
+
+        Args:
+            folder: the photographs.
+            suffix: whether ids have the files' suffixes where there is no sample submission; None: as the experiment's.
+
+        Raises:
+            DataError: the sample submission asks for nothing, or for a photograph that is missing.
+        """
+        data = settings.data
         if sample is None:
-            self.columns = row_columns(self.data.class_column_of_csvs, self.data.submission_columns)
-            self.ids, self.names = [], []
+            with_suffix = ids_have_suffixes(Artifacts.of(settings)) if suffix is None else suffix
+            columns, ids = row_columns(data.class_column_of_csvs, data.submission_columns), None
+            paths = ids_of(folder.files.values(), with_suffix)
         else:
-            self.columns, self.ids = read_sample_submission(sample, self.data)
-            self.names = [without_suffix(each) for each in image_ids(self.ids, self.data.class_names)]
-
-    def wants(self, name: str) -> bool:
-        """Whether a photograph is asked for."""
-        return self.sample is None or name in self._wanted
-
-    @cached_property
-    def _wanted(self) -> set[str]:
-        return set(self.names)
-
-    def check(self, there: set[str]) -> None:
-        """Refuse to begin where the sample submission asks for nothing, or for a photograph that is missing."""
-        if self.sample is not None and not self.ids:
-            raise DataError(f"{self.sample}: has no rows: it names no image to segment")
-        missing = [name for name in self.names if name not in there]
-        if missing:
-            raise DataError(f"{self.sample}: {len(missing)} of its images are not there: {some(missing)}")
+            columns, ids = read_sample_submission(sample, data)
+            if not ids:
+                raise DataError(f"{sample}: has no rows: it names no image to segment")
+            paths = pair_ids(image_ids(ids, data.class_names), folder, sample)
+        id_of = {path: image_id for image_id, path in paths.items()}
+        in_order = {path: id_of[path] for path in folder.files.values() if path in id_of}
+        return cls(data, columns, in_order, ids)
 
     def add(self, named: Named, edges: Sequence[np.ndarray]) -> None:
         texts = [edges_to_text(each, named.size, self.data.submission_format) for each in edges]
-        self.texts.update(zip(mask_ids([named.name], self.data.class_names), texts, strict=True))
+        self.texts.update(zip(mask_ids([self.id_of[named.path]], self.data.class_names), texts, strict=True))
 
     def write(self, path: Path) -> None:
-        ids = self.ids or list(self.texts)
+        ids = list(self.texts) if self.ids is None else self.ids
         nothing = edges_to_text(np.empty(0, np.uint32), (1, 1), self.data.submission_format)
-        texts = [self.texts.get(self._key(each), nothing) for each in ids]
+        texts = [self.texts.get(each, nothing) for each in ids]
         with whole_or_absent(path) as new:
             write_csv(new, ids, texts, columns=tuple(self.columns))
-
-    def _key(self, id: str) -> str:
-        """The id of a row, an image's file suffix left out."""
-        if self.data.class_column_of_csvs is None:
-            return without_suffix(id)
-        image, name = split_class(id)
-        return mask_id(without_suffix(image), name)
-
-
-def without_suffix(image_id: str) -> str:
-    """Ids may have the files' suffixes or not."""
-    return image_id.removesuffix(Path(image_id).suffix) if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else image_id
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.images import by_stem, list_images, perceptual_hash, read_class_map, read_image, read_size
+from pipeline.data.folders import by_stem, list_images
+from pipeline.data.images import perceptual_hash, read_class_map, read_image, read_size
 from pipeline.errors import DataError
 
 # How an upright picture lies in a file, by EXIF orientation: where the file's first row and column are.

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config import EasyPortraitData, FolderData, GeneratedData, KaggleData
-from pipeline.data.images import is_plain_id, read_image
+from pipeline.data.folders import is_plain_id
+from pipeline.data.images import read_image
 from pipeline.data.sources import open_source, submission_template
 from pipeline.errors import DataError
 from pipeline.rle import RleError, encode, from_edges
@@ -228,7 +229,7 @@ def test_a_sample_submission_with_an_id_twice_is_refused_before_anything_is_made
     data = competition()
     data.write("sample_submission.csv", "image_id,rle", "b0,", "b1,", "b2,", "b1,")
     settings = KaggleData(source="kaggle", root=data.root)
-    assert message_of(settings).endswith("its ids are not those of the test images: b1")
+    assert message_of(settings).endswith("its ids are not those of the test images, which have one row each: b1")
 
 
 MALFORMED = [
@@ -550,11 +551,41 @@ def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):
     assert f"{tmp_path / 'none'} is not a folder" in message_of(FolderData(source="folder", root=tmp_path / "none"))
 
 
-def test_an_id_in_both_subsets_is_refused(tmp_path):
-    write_folder(tmp_path)
-    save(tmp_path / "test" / "a.jpg", np.full((*SHAPE, 3), 90))
-    message = message_of(FolderData(source="folder", root=tmp_path))
-    assert message.endswith("ids that occur in the training and the test set: a")
+def test_an_id_may_be_in_both_subsets_and_not_twice_in_one(tmp_path):
+    write_folder(tmp_path / "folder")
+    save(tmp_path / "folder/test/a.jpg", np.full((*SHAPE, 3), 90))
+    source = open_source(FolderData(source="folder", root=tmp_path / "folder"), seed=0)
+    assert (ids_of(source, "train"), ids_of(source, "test")) == (["a", "b"], ["a", "c"])
+    assert source.true_edges(source.samples[2], *SHAPE) is None
+    settings = write_easyportrait(tmp_path / "faces")
+    save(tmp_path / "faces/images/val/x0.jpg", np.full((*SHAPE, 3), 90))
+    save(tmp_path / "faces/annotations/val/x0.png", CLASSES)
+    with (tmp_path / "faces/meta.csv").open("a") as meta:
+        meta.write("x0\tu9\tval\n")
+    message = message_of(settings)
+    assert "1 ids of several images: x0 (" in message
+    assert "val/x0.jpg" in message
+
+
+def test_easyportrait_users_and_annotations_are_those_of_the_images_own_split(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    save(tmp_path / "images/test/x0.jpg", np.full((*SHAPE, 3), 90))
+    save(tmp_path / "annotations/test/x0.png", np.zeros(SHAPE))
+    with (tmp_path / "meta.csv").open("a") as meta:
+        meta.write("x0\tu9\ttest\n")
+    source = open_source(settings, seed=0)
+    (train,) = [sample for sample in source.samples if (sample.image_id, sample.subset) == ("x0", "train")]
+    (test,) = [sample for sample in source.samples if (sample.image_id, sample.subset) == ("x0", "test")]
+    assert (train.group, test.group) == ("u0", "u9")
+    assert np.array_equal(from_edges(source.true_edges(train, *SHAPE)[0], SHAPE), CLASSES >= 2)
+    assert source.true_edges(test, *SHAPE)[0].size == 0
+
+
+def test_easyportrait_an_image_with_two_users_is_named(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    with (tmp_path / "meta.csv").open("a") as meta:
+        meta.write("x0.jpg\tu9\ttrain\n")
+    assert "meta.csv: images with several user_ids: x0" in message_of(settings)
 
 
 @pytest.mark.parametrize("image_id", ["", ".", "..", "a/b", "a\\b", "../a", "a..b", "a\nb", "a\x00"])

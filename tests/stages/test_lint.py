@@ -404,7 +404,8 @@ def test_ids_are_looked_for_among_the_images_as_the_sample_spells_them(command_l
 
 def test_a_folder_without_images_or_beside_a_size_for_all_is_refused(command_line, files, tmp_path):
     words = ("lint", files().submission, "--images", tmp_path)
-    message = f"error: {tmp_path}: no images in this folder; --images names the one that the ids are of\n"
+    there = "2 .csv (sample.csv, submission.csv)"
+    message = f"error: {tmp_path}: no images in this folder, only {there}; --images names the one that the ids are of\n"
     assert command_line(*words) == (1, "", message)
     message = "error: sizes can come from one place only, not from --shape and --images\n"
     assert command_line(*words, "--shape", 90, 59) == (1, "", message)
