@@ -194,7 +194,8 @@ class KaggleData(DataSettings):
     train_images: str = "train"
     test_images: str | None = "test"
     sample_submission: str | None = "sample_submission.csv"
-    """Gives the ids, their order and the columns of the submission."""
+    """Gives the ids, their order and the columns of the submission. Images that it does not list are left out. Null:
+    all images are predicted, with ids that have the files' suffixes if ``train_csv``'s have them."""
     test_truth: str | None = None
     """CSV like ``train_csv`` for the test images, where the answers are known."""
     format: str = "kaggle"
@@ -208,7 +209,8 @@ class KaggleData(DataSettings):
     unite_rows: bool = False
     """Whether rows of one id (and class) are parts of one mask, as ships or nodules of an image are; else refused."""
     group_column: str | None = None
-    """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene)."""
+    """Column of ``train_csv`` whose equal values must stay in one fold (patient, user, scene); an image whose value is
+    empty is a group of its own."""
 
     @model_validator(mode="before")
     @classmethod

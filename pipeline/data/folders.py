@@ -73,7 +73,7 @@ class ImageFolder:
         """
         if self.files or not set(self.unread) - {SYSTEM}:
             return self
-        inner = [self.path / name for name in self.unread.get(FOLDERS, ()) if list_images(self.path / name)]
+        inner = [self.path / name for name in self.unread.get(FOLDERS, ()) if _count(self.path / name)]
         such_as = f", such as {inner[0]}" if inner else ""
         raise DataError(
             f"{self.path}: no images in this folder, only {self.describe_unread()}; {setting} names the one that the "
@@ -84,13 +84,13 @@ class ImageFolder:
         """What is not read, counted by kind, with some names; empty where everything is."""
         return ", ".join(
             f"{len(names)} {kind[:-1] if kind == FOLDERS and len(names) == 1 else kind} ({self._some(kind, names)})"
-            for kind, names in sorted(self.unread.items(), key=lambda item: -len(item[1]))
+            for kind, names in sorted(self.unread.items(), key=lambda item: (item[0] == SYSTEM, -len(item[1])))
         )
 
     def _some(self, kind: str, names: Sequence[str]) -> str:
         named = [shown(name) for name in names]
         if kind == FOLDERS:
-            counts = [len(ImageFolder.open(self.path / name).files) for name in names[:MOST_NAMED]]
+            counts = [_count(self.path / name) for name in names[:MOST_NAMED]]
             images = [f" with {count} image{'s' * (count != 1)}" if count else "" for count in counts]
             named[:MOST_NAMED] = [name + has for name, has in zip(named, images, strict=False)]
         return some(named, MOST_NAMED)
@@ -174,6 +174,14 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
     return shown(suffix) if suffix else NAMELESS
 
 
+def _count(folder: Path) -> int:
+    """Images in a folder; 0 where it cannot be read."""
+    try:
+        return len(list_images(folder))
+    except (DataError, OSError):
+        return 0
+
+
 def _is_apple_double(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(4) in APPLE_DOUBLE
@@ -252,12 +260,16 @@ def beside(path: Path) -> str:
     except OSError:
         return ""
     same = [name for name in names if one_form(name).casefold() == one_form(path.name).casefold()]
-    packed = [name for name in names if name.lower().removesuffix(".tar") in _packed(path.name)]
+    packed = [name for name in names if _unpacked(name) in (path.name.casefold(), path.stem.casefold())]
     copies = [name for name in names if re.sub(r" ?\(\d+\)", "", name) == path.name]
     if packed and not same:
         return f"; {shown(packed[0])} is there: unpack it"
     return f"; there is {shown((same or copies)[0])}" if same or copies else ""
 
 
-def _packed(name: str) -> set[str]:
-    return {each.lower() + suffix for each in (name, Path(name).stem) for suffix in ARCHIVES}
+def _unpacked(name: str) -> str | None:
+    """What an archive of this name has in it, in lower case; None for another file."""
+    stem = name.casefold()
+    while stem.endswith(ARCHIVES):
+        stem = Path(stem).stem
+    return None if stem == name.casefold() else stem

@@ -159,8 +159,7 @@ def _without_suffixes(text: str) -> str:
 
 
 SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("have another suffix than their files", without_suffix),
-    ("have fewer suffixes than their files", _without_suffixes),
+    ("have other suffixes than their files", _without_suffixes),
     ("differ from the files' names in upper and lower case", lambda text: one_form(text).casefold()),
     ("have spaces or invisible characters around or in them", _plain),
     ("are paths, where the file's name alone is needed", lambda text: re.split(r"[/\\]", text)[-1]),
@@ -171,9 +170,9 @@ SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("or their files' names are UTF-8 that was read as code page 437, by an unpacker", _as_written("cp437")),
     ("are those of files that are called like copies", without_copy),
     ("differ from the files' names in spaces, hyphens or underscores", lambda text: re.sub(r"[ _-]+", "_", text)),
-    ("differ from the files' names in several of these: case, spaces, suffix, hyphens", lambda text: _loosest(text)),
 )
 """What may have become of ids or names, and what makes both alike again."""
+SEVERAL = "differ from the files' names in several of these: folder, case, spaces, hyphens, suffix"
 
 
 def _loosest(text: str) -> str:
@@ -183,7 +182,9 @@ def _loosest(text: str) -> str:
 
 def _of_spelling(ids: list[str], names: list[str]) -> tuple[int, str]:
     best = (0, "")
-    for what, key in SPELLINGS:
+    for what, key in (*SPELLINGS, (SEVERAL, _loosest)):
+        if key is _loosest and best[0]:
+            break
         found = {key(spelt): name for name in names for spelt in (name, without_suffix(name))}
         pairs = [(i, found[k]) for i in ids for k in dict.fromkeys((key(i), key(without_suffix(i)))) if k in found]
         count = len({image_id for image_id, _ in pairs})
@@ -217,7 +218,10 @@ def _of_parts(ids: list[str], names: list[str]) -> tuple[int, str]:
     tried, stems = ids[:MOST_SEARCHED], {without_suffix(name): name for name in names if without_suffix(name)}
     inside = [(i, name) for i in tried if (name := next(filter(_bounded(i).search, names), None))]
     around = [(i, name) for i in tried for stem, name in stems.items() if stem in i and _bounded(stem).search(i)]
-    for pairs, what in ((inside, "ids are a part of the files' names"), (around, "ids have more in them than names")):
+    for pairs, what in (
+        (inside, "ids are a part of the files' names"),
+        (around, "ids have more in them than the files' names"),
+    ):
         if pairs:
             return len({image_id for image_id, _ in pairs}), "{}: {!r} and {!r}".format(what, *pairs[0])
     return 0, ""

@@ -450,7 +450,7 @@ def read_sample_submission(path: Path, settings: DataSettings) -> tuple[list[str
     columns, class_column = list(frame), settings.class_column_of_csvs
     if class_column is None and len(columns) == 2:
         return columns, frame.iloc[:, 0].tolist()
-    if class_column is not None and len(columns) == 3 and columns[1] == class_column:
+    if class_column is not None and len(columns) == 3 and columns[1].strip() == class_column:
         return columns, [mask_id(*pair) for pair in zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True)]
     wanted = "two columns, id and RLE" if class_column is None else f"three columns, id, {class_column} and RLE"
     raise DataError(f"{path}: a sample submission has {wanted}; this has {columns}")

@@ -176,7 +176,7 @@ def check_written(
     Raises:
         RuntimeError: something differs, which is a bug in the writer.
     """
-    id_column, *class_column, rle_column = columns
+    id_column, *class_column, rle_column = (name.strip() for name in columns)  # as headers are read
     table = read_csv(
         path,
         fmt,

@@ -1,4 +1,5 @@
 import gzip
+import shutil
 import zipfile
 
 import numpy as np
@@ -179,6 +180,79 @@ def test_kaggle_a_size_that_is_not_the_images_is_refused(competition):
     source = open_source(KaggleData(source="kaggle", root=data.root))
     with pytest.raises(DataError, match=r"id a0: the mask is 30 x 40 .* the image a0\.jpg is 40 x 30"):
         source.true_edges(source.samples[0], 40, 30)
+
+
+@pytest.mark.parametrize("fmt", ["kaggle", "carvana"])
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_kaggle_missing_images_and_rows_are_named_alike_in_every_order(competition, fmt, suffix):
+    data = competition(fmt=fmt, suffix=suffix)
+    settings = KaggleData(source="kaggle", root=data.root, format=fmt)
+    data.file("train", "a2").rename(data.root / "train/a2.heic")
+    assert message_of(settings) == (
+        f"{data.root / 'train.csv'}: 1 of the rows have no image: a2{suffix} (looked for in {data.root / 'train'}); "
+        "a2.heic is there, which is not read"
+    )
+    (data.root / "train/part").mkdir()
+    for number in range(6):
+        data.file("train", f"a{number}").with_suffix(".heic" if number == 2 else ".jpg").rename(
+            data.root / "train/part" / f"a{number}.jpg"
+        )
+    assert message_of(settings) == (
+        f"{data.root / 'train'}: no images in this folder, only 1 folder (part with 6 images); "
+        f"data.train_images names the one that the ids are of, such as {data.root / 'train/part'}"
+    )
+    open_source(settings.model_copy(update={"train_images": "train/part"}))
+    data.write_csv()
+    lines = (data.root / "train.csv").read_text().splitlines()
+    data.write("train.csv", *(line for line in lines if not line.startswith("a4")))
+    message = message_of(settings.model_copy(update={"train_images": "train/part"}))
+    assert "train.csv: 1 of the images have no row: a4.jpg (data.unlisted says what becomes of them)" in message
+
+
+@pytest.mark.parametrize("fmt", ["kaggle", "carvana"])
+def test_kaggle_a_row_major_mask_of_another_size_is_refused_as_well(competition, fmt):
+    data = competition(train=2)
+    data.write("train.csv", "image_id,rle,height,width", "a0,1 2,30,40", "a1,1 2,30,40")
+    source = open_source(KaggleData(source="kaggle", root=data.root, format=fmt))
+    with pytest.raises(DataError, match=r"id a0: the mask is 30 x 40 .* the image a0\.jpg is 40 x 30"):
+        source.true_edges(source.samples[0], 40, 30)
+    assert (
+        source.true_edges(source.samples[0], 30, 40)[0].tolist() == {"kaggle": [0, 2], "carvana": [0, 1, 30, 31]}[fmt]
+    )
+    data.write("train.csv", "image_id,rle", "a0,1 2", "a1,1199 3")
+    source = open_source(KaggleData(source="kaggle", root=data.root, format=fmt))
+    with pytest.raises(DataError, match=r"id a1: a run ends at pixel 1201, past the end of a1\.jpg \(30 x 40 = 1200"):
+        source.true_edges(source.samples[1], 30, 40)
+
+
+def test_kaggle_a_copy_of_an_image_is_no_image_with_an_empty_mask(competition):
+    data = competition(train=2)
+    shutil.copy(data.root / "train/a0.jpg", data.root / "train/a0 (1).jpg")
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert "no row: a0 (1).jpg; a0 (1).jpg by the name a copy of an image that has one" in message_of(settings)
+    message = message_of(settings.model_copy(update={"unlisted": "empty"}))
+    assert message.endswith("train: 1 images are copies of others, delete them: a0 (1).jpg of a0.jpg")
+
+
+def test_kaggle_unlisted_images_are_counted_and_named(competition):
+    data = competition(suffix=".jpg")
+    data.write("train.csv", "image_id,rle", *(f"a{number}.jpg,1 3" for number in range(1, 4)))
+    settings = KaggleData(source="kaggle", root=data.root)
+    for value, what in (("empty", "have empty masks"), ("leave-out", "are left out")):
+        source = open_source(settings.model_copy(update={"unlisted": value}))
+        assert source.notes == [f"3 training images without a row in train.csv {what}: a0.jpg, a4.jpg, a5.jpg"]
+
+
+def test_kaggle_truth_and_sample_submission_may_spell_ids_each_in_its_way(competition):
+    data = competition()
+    data.write("truth.csv", "image_id,rle", *(f"{i}.jpg,{encode(data.masks[i])}" for i in data.ids["test"]))
+    settings = KaggleData(source="kaggle", root=data.root, test_truth="truth.csv")
+    source = open_source(settings)
+    assert ids_of(source, "test") == data.ids["test"]
+    for image_id in data.ids["test"]:
+        assert np.array_equal(mask_of(source, image_id, data.masks[image_id].shape), data.masks[image_id])
+    data.write("truth.csv", "image_id,rle", "b0.jpg,", "b2.jpg,")
+    assert message_of(settings).endswith("truth.csv: 1 of the images have no row: b1")
 
 
 def test_kaggle_without_sample_submission_takes_all_test_images(competition):
@@ -554,7 +628,7 @@ def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):
 def test_an_id_may_be_in_both_subsets_and_not_twice_in_one(tmp_path):
     write_folder(tmp_path / "folder")
     save(tmp_path / "folder/test/a.jpg", np.full((*SHAPE, 3), 90))
-    source = open_source(FolderData(source="folder", root=tmp_path / "folder"), seed=0)
+    source = open_source(FolderData(source="folder", root=tmp_path / "folder"))
     assert (ids_of(source, "train"), ids_of(source, "test")) == (["a", "b"], ["a", "c"])
     assert source.true_edges(source.samples[2], *SHAPE) is None
     settings = write_easyportrait(tmp_path / "faces")
@@ -573,7 +647,7 @@ def test_easyportrait_users_and_annotations_are_those_of_the_images_own_split(tm
     save(tmp_path / "annotations/test/x0.png", np.zeros(SHAPE))
     with (tmp_path / "meta.csv").open("a") as meta:
         meta.write("x0\tu9\ttest\n")
-    source = open_source(settings, seed=0)
+    source = open_source(settings)
     (train,) = [sample for sample in source.samples if (sample.image_id, sample.subset) == ("x0", "train")]
     (test,) = [sample for sample in source.samples if (sample.image_id, sample.subset) == ("x0", "test")]
     assert (train.group, test.group) == ("u0", "u9")

@@ -1,3 +1,6 @@
+import shutil
+import unicodedata
+
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -52,7 +55,32 @@ def test_a_sample_submission_gives_order_columns_and_empty_masks(finished, tmp_p
     assert rows["file"].tolist() == [f"{image_id}.jpg" for image_id in ids]
     assert rows["mask"].tolist() == [*submission[ids[:2]], ""]
     status, _, err = command_line("segment", "--experiment", experiment, photographs, *words)
-    assert "1 of its images are not there: broken" in err
+    assert "1 of the rows have no image: broken.jpg" in err
+
+
+def test_photographs_that_are_not_read_or_not_asked_for_are_counted(finished, tmp_path, command_line):
+    artifacts, experiment, photographs = finished
+    submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    taken = sorted(photographs.iterdir())[:3]
+    names = [f"{unicodedata.normalize('NFD', 'é')}.JPG", taken[1].name, taken[2].name]
+    for path, name in zip(taken, names, strict=True):
+        shutil.copy(path, folder / name)
+    for name in ("._a.jpg", "IMG_1.heic"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    ids = [taken[2].stem, unicodedata.normalize("NFC", "é")]
+    (tmp_path / "sample.csv").write_text("image_id,rle\n" + "".join(f"{image_id},\n" for image_id in ids))
+    words = ("--csv", tmp_path / "rows.csv", "--sample", tmp_path / "sample.csv")
+    status, out, err = command_line("segment", "--experiment", experiment, folder, *words)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    left = "1 left by the operating system or a program (._a.jpg)"
+    assert lines[0] == f"segment: not read: 1 .heic (IMG_1.heic), 1 folder (more), {left}"
+    assert lines[1] == f"segment: 1 of 3 photographs are not in {tmp_path / 'sample.csv'}, and are left out"
+    rows = pd.read_csv(tmp_path / "rows.csv", dtype=str, keep_default_na=False)
+    assert rows["image_id"].tolist() == ids
+    assert rows["rle"].tolist() == [submission[taken[2].stem], submission[taken[0].stem]]
 
 
 def test_photographs_that_cannot_be_read_may_come_first_or_be_all(finished, tmp_path, command_line):
