@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.config import UNNAMED
-from pipeline.rle import CLASS_SEPARATOR, split_class
+from pipeline.errors import some
+from pipeline.rle import CLASS_SEPARATOR, area, common, split_class, union
 
 _MIRRORED = {"left": "right", "right": "left"}
 _SIDE = re.compile(r"(?<![A-Za-z])(left|right)(?![A-Za-z])")
@@ -32,6 +34,45 @@ def mask_ids(image_ids: Iterable[str], names: Sequence[str]) -> list[str]:
 def image_ids(ids: Iterable[str], names: Sequence[str]) -> list[str]:
     """The images that masks with these ids are of, each once, in order of first appearance."""
     return list(dict.fromkeys(ids if tuple(names) == (UNNAMED,) else (split_class(id)[0] for id in ids)))
+
+
+def shared_pixels(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Edges of the pixels that are in two or more of an image's masks, given as edges."""
+    seen, shared = np.empty(0, np.uint32), []
+    for mask in masks:
+        if mask.size:
+            shared.append(common([seen, mask]))
+            seen = union([seen, mask])
+    return union(shared)
+
+
+@dataclass
+class Overlaps:
+    """Images that have pixels in several classes, where classes exclude each other."""
+
+    images: int = 0
+    """All of those that were looked at."""
+    found: dict[str, int] = field(default_factory=dict)
+    """Pixels in several classes by image id."""
+    foreground: int = 0
+    """Pixels in any class, of all images."""
+
+    def look(self, image_id: str, masks: Sequence[np.ndarray]) -> None:
+        """Count an image's masks, edges of each class."""
+        self.images += 1
+        pixels = area(shared_pixels(masks)) if sum(mask.size > 0 for mask in masks) > 1 else 0
+        self.foreground += area(union(masks)) if pixels else sum(area(mask) for mask in masks)
+        if pixels:
+            self.found[image_id] = pixels
+
+    def __str__(self) -> str:
+        pixels = sum(self.found.values())
+        worst = sorted(self.found, key=self.found.get, reverse=True)
+        named = some([f"{image_id} ({self.found[image_id]})" for image_id in worst])
+        return (
+            f"{len(self.found)} of {self.images} images have pixels in several classes: {pixels} pixels, "
+            f"{pixels / max(self.foreground, 1):.1%} of the foreground, most in {named}"
+        )
 
 
 def mask_rows(image_rows: np.ndarray, classes: int) -> np.ndarray:

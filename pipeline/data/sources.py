@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
-from pipeline.data.classes import image_ids, mask_id, mask_ids, row_columns
+from pipeline.data.classes import Overlaps, image_ids, mask_id, mask_ids, row_columns
 from pipeline.data.folders import ImageFolder, beside, by_stem, ids_of, is_plain_id, one_form, shown, without_suffix
 from pipeline.data.generated import write_generated
 from pipeline.data.images import mask_edges, read_class_map
@@ -202,7 +202,21 @@ class KaggleSource:
                 )
         self.tables[subset] = table
         self.rows |= {(subset, row_id): row for row, row_id in enumerate(table.ids)}
-        return pair_ids(image_ids(table.ids, self.classes), folder, csv)
+        images = image_ids(table.ids, self.classes)
+        self._check_overlaps(subset, csv, images)
+        return pair_ids(images, folder, csv)
+
+    def _check_overlaps(self, subset: Subset, csv: Path, images: list[str]) -> None:
+        """Refuse masks of several classes that have pixels in common: a network gives each pixel one class."""
+        overlaps, table = Overlaps(), self.tables[subset]
+        for image_id in images if len(self.classes) > 1 else ():
+            rows = (self.rows.get((subset, mask_id(image_id, name))) for name in self.classes)
+            overlaps.look(image_id, [table[row] for row in rows if row is not None])
+        if overlaps.found:
+            raise DataError(
+                f"{csv}: {overlaps}; classes exclude each other here: give each pixel one class, or make an experiment "
+                f"for each class (data.classes=[{self.classes[0]}], data.sample_submission=null)"
+            )
 
     def _read_groups(self, settings: KaggleData) -> dict[str, str]:
         """Group by image id, without the images that have none."""

@@ -31,7 +31,7 @@ from pipeline.artifacts import Artifacts, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import DataSettings, Experiment, load_experiment
 from pipeline.data.cache import ids_have_suffixes
-from pipeline.data.classes import image_ids, mask_ids, row_columns
+from pipeline.data.classes import Overlaps, image_ids, mask_ids, row_columns
 from pipeline.data.folders import ImageFolder, beside, ids_of
 from pipeline.data.images import read_image
 from pipeline.data.pairs import pair_ids
@@ -92,13 +92,17 @@ def segment(
     predictor = Predictor.load(settings, small_copies(first), len(paths), folds) if first else None
     broken: list[str] = []
     done = segmented(predictor, paths, broken, settings)
+    overlaps = Overlaps()
     for each, edges in track(done, len(paths), "segment", console):
         rows.add(each, edges)
+        overlaps.look(each.name, edges)
         if output is not None:
             write_pictures(output, each, edges, overlays)
     if csv is not None:
         rows.write(csv)
     console.print(f"segment: {len(paths) - len(broken)} photographs, in {written}")
+    if overlaps.found:
+        console.print(f"segment: {overlaps}: each class has a threshold and rules of its own")
     if broken:
         raise DataError("\n".join(broken))
 

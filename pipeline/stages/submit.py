@@ -26,6 +26,7 @@ from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images
+from pipeline.data.classes import Overlaps
 from pipeline.data.oof import check_ids
 from pipeline.data.probabilities import chunks, read_probabilities
 from pipeline.data.sources import submission_template
@@ -34,7 +35,7 @@ from pipeline.geometry import Fit
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess, stored_scores
 from pipeline.records import Record, recorded
-from pipeline.rle import edges_to_text, read_csv, write_csv
+from pipeline.rle import edges_to_text, read_csv, split_class, write_csv
 
 OofOption = Annotated[
     bool, typer.Option("--oof", help="Write the training images' masks, each fold's made without it; for `vote`.")
@@ -76,6 +77,8 @@ def submit(
         check_written(path, fmt, wanted.columns, masks, wanted.order, wanted.sizes)
     empty = sum(each.size == 0 for each in masks.values())
     console.print(f"submit: {len(masks)} rows ({empty} empty masks) in {wanted.output}, read back and checked")
+    if (overlaps := count_overlaps(masks, len(settings.data.class_names))).found:
+        console.print(f"submit: {overlaps}: each class has a threshold and rules of its own")
     if not oof:
         say_next_stage(console, next_stage("submit", settings), experiment, overrides)
 
@@ -161,6 +164,15 @@ def check_count(found: Sequence[Any], expected: int, what: str, path: Path) -> N
     """
     if len(found) != expected:
         raise DataError(f"{path} has settings of {len(found)} {what}, not of {expected}: run the stage 'tune' again")
+
+
+def count_overlaps(masks: dict[str, np.ndarray], classes: int) -> Overlaps:
+    """Count pixels in several classes; masks are edges by id, those of an image's classes next to each other."""
+    overlaps, ids = Overlaps(), list(masks)
+    for start in range(0, len(ids) if classes > 1 else 0, classes):
+        of_image = ids[start : start + classes]
+        overlaps.look(split_class(of_image[0])[0], [masks[mask_id] for mask_id in of_image])
+    return overlaps
 
 
 def check_written(

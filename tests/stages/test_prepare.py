@@ -11,7 +11,7 @@ from pipeline.data.cache import CachePaths, open_small, read_images, read_true_m
 from pipeline.data.images import read_image
 from pipeline.geometry import content_box
 from pipeline.records import outdated
-from pipeline.rle import from_edges
+from pipeline.rle import encode, from_edges
 from pipeline.stages.prepare import SmallCopies
 
 
@@ -116,3 +116,44 @@ def test_changed_data_outdate_the_table_and_data_that_are_put_away_do_not(prepar
     assert "train.csv is another one" in next(iter(reasons.values()))
     data.root.rename(data.root.with_name("archive"))
     assert outdated(settings) == {}
+
+
+@pytest.mark.parametrize("fmt", ["kaggle", "carvana"])
+def test_classes_that_overlap_are_refused_where_they_exclude_each_other(
+    tmp_path, write_experiment, command_line, competition, fmt
+):
+    """Two classes beside each other, and one that is not asked for on top of both."""
+    data = competition(fmt=fmt)
+
+    def write(row, shift):
+        rows = []
+        for image_id in data.ids["train"]:
+            mask = data.masks[image_id].astype(bool)
+            upper, lower = mask.copy(), mask.copy()
+            upper[15:] = False
+            lower[: 15 - shift * (image_id in row)] = False
+            rows += [
+                f"{image_id},{name},{encode(m, fmt)}" for name, m in (("up", upper), ("low", lower), ("all", mask))
+            ]
+        data.write("train.csv", "id,class,rle", *rows)
+
+    data.write("sample_submission.csv", "id,class,rle", *(f"{i},{c}," for i in data.ids["test"] for c in ("up", "low")))
+    settings = {"source": "kaggle", "root": str(data.root), "format": fmt, "classes": ["up", "low"]}
+    experiment = write_experiment(tmp_path, data=settings)
+    write((), 0)
+    assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+    write(("a1", "a4"), 2)
+    status, _, err = command_line("prepare", "-e", experiment)
+    shared = {image_id: 2 * int(data.masks[image_id][12].sum()) for image_id in ("a1", "a4")}
+    pixels, foreground = sum(shared.values()), sum(int(data.masks[image_id].sum()) for image_id in data.ids["train"])
+    assert (status, err) == (
+        1,
+        f"error: {data.root / 'train.csv'}: 2 of 6 images have pixels in several classes: {pixels} pixels, "
+        f"{pixels / foreground:.1%} of the foreground, most in a4 ({shared['a4']}), a1 ({shared['a1']}); "
+        "classes exclude each other here: give each pixel one class, or make an experiment for each class "
+        "(data.classes=[up], data.sample_submission=null)\n",
+    )
+    assert command_line("prepare", "-e", experiment, "--set", "data.classes=[low]")[0] == 1  # the sample has both
+    for name in ("up", "low"):
+        alone = ("--set", f"data.classes=[{name}]", "--set", "data.sample_submission=null")
+        assert command_line("prepare", "-e", experiment, *alone)[::2] == (0, "")

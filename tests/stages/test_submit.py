@@ -234,3 +234,32 @@ def test_settings_of_other_folds_or_of_another_version_are_refused(out_of_fold, 
     err = command_line("submit", "-e", prepared.experiment)[2]
     assert err == f"error: {tuning} has settings of 2 classes, not of 1: run the stage 'tune' again\n"
     assert not prepared.artifacts.oof_masks.exists()
+
+
+def test_pixels_that_several_classes_get_are_counted(tmp_path, competition, write_experiment, command_line):
+    data = competition()
+    rows = [f"{i},{name}," for i in data.ids["train"] for name in ("x", "y")]
+    data.write("train.csv", "id,class,rle", *rows[1:], f"{data.ids['train'][0]},x,1 3")
+    data.write(
+        "sample_submission.csv", "id,class,rle", *(f"{i},{name}," for i in data.ids["test"] for name in ("x", "y"))
+    )
+    source = {"source": "kaggle", "root": str(data.root), "classes": ["x", "y"]}
+    experiment = write_experiment(tmp_path, data=source, image={"size": [64, 64]})
+    assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+    artifacts = Artifacts.of(load_experiment(experiment))
+    ids = [f"{i}/{name}" for i in data.ids["test"] for name in ("x", "y")]
+    maps = np.zeros((6, 64, 64), np.uint8)
+    maps[0, 10:20, 10:20], maps[1, 10:20, 10:20] = 130, 125  # the first image's classes, each above its threshold
+    maps[2, 40:50] = maps[3, 50:60] = 255
+    write_probabilities(artifacts.ensemble_test, ids, (64, 64), [maps])
+    scores = {**SCORES, "classes": [{"postprocess_by_fold": []}] * 2}
+    settings = [{"threshold": 128}, {"threshold": 120}]
+    write_json(artifacts.tuning, {"metric": "dice", "postprocess": settings, "sets": {"ensemble": scores}})
+    status, out, err = command_line("submit", "-e", experiment)
+    assert (status, err) == (0, "")
+    shape = data.masks["b0"].shape
+    masks = [from_edges(final_edges(maps[k], *shape, "stretch", Postprocess(**settings[k])), shape) for k in (0, 1)]
+    shared = int((masks[0] & masks[1]).sum())
+    assert shared > 100
+    assert f"submit: 1 of 3 images have pixels in several classes: {shared} pixels, " in out
+    assert f"of the foreground, most in b0 ({shared}): each class has a threshold and rules of its own" in out
