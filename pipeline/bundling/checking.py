@@ -19,7 +19,7 @@ from pipeline.bundling import execute
 from pipeline.bundling.contents import MANIFEST, NOTEBOOK, write_settings
 from pipeline.bundling.plans import first_photographs
 from pipeline.config import Experiment
-from pipeline.data.cache import one_row_a_mask, read_images
+from pipeline.data.cache import image_sizes, read_images
 from pipeline.errors import DataError
 from pipeline.records import record_of
 from pipeline.rle import dices, read_csv
@@ -146,8 +146,7 @@ class Room:
     def mean_dice(self, columns: list[str]) -> float:
         """Of the masks that were found and those expected."""
         data = self.settings.data
-        masks = one_row_a_mask(read_images(self.artifacts, "test"), data.class_names)
-        sizes = dict(zip(masks["mask_id"], zip(masks["height"], masks["width"], strict=True), strict=True))
+        sizes = image_sizes(read_images(self.artifacts, "test"))
         tables = [
             read_csv(
                 path,

@@ -45,6 +45,12 @@ def one_row_a_mask(images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame
     return masks.assign(mask_id=mask_ids(images["image_id"], classes), **{"class": [*classes] * len(images)})
 
 
+def image_sizes(images: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Height and width by the image's id, which readers of RLE texts look them up by, whatever the classes."""
+    sizes = zip(images["height"].tolist(), images["width"].tolist(), strict=True)
+    return dict(zip(images["image_id"].tolist(), sizes, strict=True))
+
+
 def read_true_masks(artifacts: Artifacts, image_ids: list[str], classes: Sequence[str]) -> RleTable:
     """True masks of the named training images, in the order of ``mask_ids(image_ids, classes)``.
 

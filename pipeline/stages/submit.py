@@ -183,9 +183,13 @@ def check_written(
     order: list[str],
     sizes: dict[str, tuple[int, int]],
 ) -> None:
-    """Read the CSV as a competition would, and compare ids, order and every mask.
+    """Read the CSV as a competition would, and compare ids, order, sizes and every mask.
+
+    Args:
+        masks, sizes: by the mask's id, in which the class follows the image where there are several.
 
     Raises:
+        RleError: a mask is none of an image of its size, which is a bug in what has made it.
         RuntimeError: something differs, which is a bug in the writer.
     """
     id_column, *class_column, rle_column = (name.strip() for name in columns)  # as headers are read
@@ -194,11 +198,13 @@ def check_written(
         fmt,
         columns=(id_column, rle_column),
         class_column=class_column[0] if class_column else None,
-        sizes=sizes,
+        sizes={split_class(mask_id)[0] if class_column else mask_id: size for mask_id, size in sizes.items()},
     )
     if table.ids != order:
         raise RuntimeError(f"{path} has other ids than were written")
     for row, mask_id in enumerate(order):
+        if (table.heights[row], table.widths[row]) != sizes[mask_id]:
+            raise RuntimeError(f"{path}: the mask of {mask_id} was read without its image's size")
         if not np.array_equal(table[row], masks[mask_id]):
             raise RuntimeError(f"{path}: the mask of {mask_id} is not what was written")
 
