@@ -8,14 +8,14 @@ in how often the runs break when the lines are taken to be of some length:
 - made for images of another size: with lines as long as it takes the runs to repeat, likewise;
 - counted from another first number: the many runs that end at the image's border end one pixel off it.
 
-Each mask has one vote. A file is called wrong only where many masks agree and next to none objects: a single mask,
-or a few, may look like anything.
+Each mask has one vote, and masks that are the same have one together. A file is called wrong only where many masks
+agree and next to none objects: a single mask, or a few, may look like anything.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +50,16 @@ class Mask:
     size: Size | None
 
 
+def distinct(masks: Iterable[Mask]) -> Iterator[tuple[int, Mask]]:
+    """Numbers and masks, of which those that are the same count once: a constant guess is no evidence."""
+    seen = set()
+    for number, mask in enumerate(masks):
+        key = hash((mask.edges.tobytes(), mask.size))
+        if key not in seen:
+            seen.add(key)
+            yield number, mask
+
+
 @dataclass(frozen=True)
 class BorderVotes:
     """How many masks say that positions are counted from the format's first number, or from one less or more.
@@ -59,7 +69,7 @@ class BorderVotes:
     """
 
     masks: int
-    """Masks that are not empty and whose size is known."""
+    """Distinct masks that are not empty and whose size is known."""
     right: int
     """Masks whose runs stop at the border."""
     wrapped: dict[int, list[int]]
@@ -97,7 +107,7 @@ def border_votes(masks: Iterable[Mask], fmt: RleFormat) -> BorderVotes:
     """Each mask's vote on the first pixel's number, by where its runs stop."""
     count = right = 0
     wrapped, stopping = {-1: [], 1: []}, {-1: 0, 1: 0}
-    for number, mask in enumerate(masks):
+    for number, mask in distinct(masks):
         if mask.size is None or not mask.edges.size:
             continue
         count += 1
@@ -196,8 +206,9 @@ def has_direction(mask: Mask) -> bool:
 
 def spread_readings(masks: Sequence[Mask], fmt: RleFormat) -> Readings:
     """The readings of masks from all over a file; none where too few have a direction to judge the others by them."""
-    telling = [mask for mask in masks if has_direction(mask)]
-    if len(telling) < TELLING * sum(mask.edges.size > 0 for mask in masks):
+    known = [mask for _, mask in distinct(masks)]
+    telling = [mask for mask in known if has_direction(mask)]
+    if len(telling) < TELLING * sum(mask.edges.size > 0 for mask in known):
         telling = []
     places = np.unique(np.linspace(0, len(telling) - 1, SAMPLED).astype(int)) if telling else []
     return readings([telling[at] for at in places], fmt)

@@ -17,7 +17,7 @@ def blob(rng):
 def reaching(rng):
     """A disc cut off by the lower and the right border."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    return (np.hypot(y - HEIGHT, x - WIDTH) < rng.integers(20, 40)).astype(np.uint8)
+    return (np.hypot(y - rng.uniform(50, 70), x - rng.uniform(40, 55)) < rng.uniform(25, 35)).astype(np.uint8)
 
 
 def inside_by_one(number):

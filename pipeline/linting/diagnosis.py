@@ -102,10 +102,11 @@ def diagnose(
         spellings = other_spellings([expected.key(row) for row in read.rows], list(expected.counts))
     spelt_size = _spelt(size_of, spellings, with_class=read.has_classes and not (expected and expected.by_image))
     shown = read_texts(sample, lambda _: None, fmt, empties) if sample else Texts()
-    sizes = _without_contradicted(spelt_size, shown, fmt)
+    full = full_pixels(shown.masks, size_of)
+    sizes, findings = _without_contradicted(spelt_size, shown, full, fmt)
     texts = read_texts(read, sizes, fmt, empties)
 
-    findings = [*about_rows(read, expected)]
+    findings += about_rows(read, expected)
     if expected:
         findings += [*about_columns(read, sample), *about_ids(read, expected, spellings)]
     findings += about_images(read, spelt_size, images) if images else []
@@ -113,7 +114,7 @@ def diagnose(
     turned, about_direction = direction(texts.plain, fmt)
     other = look_like(texts.faults, len(read.rows), fmt)
     findings += about_texts(texts.faults, fmt, base, other) + about_empties(texts.empties, empties)
-    findings += about_extent(texts.masks, shown.masks) + about_base + about_direction
+    findings += about_extent(texts.masks, shown.masks, full) + about_base + about_direction
     training_areas = None
     if training:
         about_areas, training_areas = compare_areas(texts.masks, read_training(*training), training[0].path.name)
@@ -134,20 +135,28 @@ def _spelt(size_of: SizeOf, spellings: dict[str, str], with_class: bool) -> Size
     return lambda image: size_of(images.get(image, image))
 
 
-def _without_contradicted(size_of: SizeOf, shown: Texts, fmt: RleFormat) -> SizeOf:
-    """The sizes; none where the sample's own masks are of another one, or look so."""
-    full = full_pixels(shown.masks)
-    of_all = next(iter(full.values())) if len(set(full.values())) == 1 else None
-    masks = [Mask(mask.edges, size_of(row.image)) for row, mask in shown.masks if mask.edges.size]
-    past = any(mask.size and mask.edges[-1] > mask.size[0] * mask.size[1] for mask in masks)
-    if past or spread_readings(masks, fmt).evidence(fmt)[1]:
-        return lambda _: None
+def _without_contradicted(
+    size_of: SizeOf, shown: Texts, full: dict[str, int], fmt: RleFormat
+) -> tuple[SizeOf, list[Finding]]:
+    """The sizes, but none where the sample's own masks are of another one, or look so; and a note about that.
 
-    def size(image: str) -> Size | None:
-        known, pixels = size_of(image), full.get(image, of_all)
-        return known if known is None or pixels in (None, known[0] * known[1]) else None
-
-    return size if full else size_of
+    Args:
+        full: ``full_pixels`` of the sample.
+    """
+    evidence = None
+    masks = [(row, Mask(mask.edges, size_of(row.image))) for row, mask in shown.masks if mask.edges.size]
+    for row, mask in masks:
+        if mask.size and (mask.edges[-1] > mask.size[0] * mask.size[1] or row.image in full):
+            end, pixels = int(mask.edges[-1]), mask.size[0] * mask.size[1]
+            if end != pixels:
+                evidence = f"{row} of the sample ends at pixel {end}, the image has {pixels}"
+                break
+    evidence = evidence or spread_readings([mask for _, mask in masks], fmt).evidence(fmt)[1]
+    if evidence is None:
+        return size_of, []
+    what = "the sample's own masks are of another size than the images"
+    note = Finding("note", what, evidence, "sizes are not looked at; the sample's masks count instead")
+    return lambda _: None, [note]
 
 
 def about_images(read: Submission, size_of: SizeOf, folder: Path) -> list[Finding]:

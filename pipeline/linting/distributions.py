@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.findings import FEWEST, Mask, repeating_line
-from pipeline.linting.submission import Finding, Row
+from pipeline.findings import FEWEST, Mask, distinct, repeating_line
+from pipeline.linting.submission import Finding, Row, Size, SizeOf
 from pipeline.rle import area, iou
 
 MANY_EMPTY = 0.5  # share of the masks; in many competitions most images have no object
@@ -27,6 +27,7 @@ MANY_OUTSIDE = 0.3  # share of the masks beyond one of the quantiles, where 0.05
 MANY_FAR = 0.05
 DIFFERENT_SHARES = 0.2  # difference between two shares of empty masks
 NOISE = 3.0  # standard errors
+EIGHT_BY_EIGHT = 64
 PLACEHOLDER = 256  # pixels: a shorter run from the first pixel on is no full mask but a placeholder, as "1 1"
 OTHER_SIZE = 0.1  # relative difference of two lengths of lines
 AGREEING = 0.8  # share of the masks that must agree that they are of another size
@@ -205,22 +206,37 @@ def _by_class(masks: list[tuple[Row, Mask]]) -> dict[str | None, list[Mask]]:
 # ------------------------------------------------------------------------------------------- with the sample's own
 
 
-def full_pixels(sample: list[tuple[Row, Mask]]) -> dict[str, int]:
+def full_pixels(sample: list[tuple[Row, Mask]], size_of: SizeOf) -> dict[str, int]:
     """Pixels of each image, where all of the sample's masks are full ones: single runs from the first pixel on."""
     masks = [(row, mask) for row, mask in sample if mask.edges.size]
     if any(mask.edges.size != 2 or mask.edges[0] != 0 or mask.edges[1] < PLACEHOLDER for _, mask in masks):
         return {}
-    return {row.image: int(mask.edges[1]) for row, mask in masks}
+    pixels = {row.image: int(mask.edges[1]) for row, mask in masks}
+    return pixels if all(_may_be_full(count, size_of(image)) for image, count in pixels.items()) else {}
 
 
-def about_extent(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]]) -> list[Finding]:
-    """Findings about masks of another size than the sample's own."""
+def _may_be_full(pixels: int, size: Size | None) -> bool:
+    """Whether so many pixels may be a whole mask of an image of that size, at its own size or another one.
+
+    Others are placeholders: "1 500". Masks keep the image's shape, or have sides that a network likes.
+    """
+    if size is None or pixels == size[0] * size[1] or pixels % EIGHT_BY_EIGHT == 0:
+        return True
+    scale = (pixels / (size[0] * size[1])) ** 0.5
+    return round(scale * size[0]) * round(scale * size[1]) == pixels
+
+
+def about_extent(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]], full: dict[str, int]) -> list[Finding]:
+    """Findings about masks of another size than the sample's own.
+
+    Args:
+        full: ``full_pixels`` of the sample.
+    """
     masks = [(row, mask) for row, mask in masks if mask.edges.size]
     sample = [(row, mask) for row, mask in sample if mask.edges.size]
     if not masks or not sample:
         return []
     fix = "make masks of the size that the sample's own have"
-    full = full_pixels(sample)
     if full:
         of_all = next(iter(full.values())) if len(set(full.values())) == 1 else None
         limits = [(row, int(mask.edges[-1]), full.get(row.image, of_all)) for row, mask in masks]
@@ -231,8 +247,8 @@ def about_extent(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]]) 
         others = f", and {len(past) - 1} more rows" if len(past) > 1 else ""
         evidence = f"{row} ends at pixel {end}, the sample's mask that covers the whole image at {limit}{others}"
         return [Finding("error", "masks run past the end of the sample's own", evidence, fix)]
-    if len(masks) < FEWEST or len(sample) < FEWEST:
-        return []
+    if len(masks) < FEWEST or len(list(distinct(mask for _, mask in sample))) < FEWEST:
+        return []  # one and the same mask in all rows of the sample is a placeholder
     evidence = _other_lines(masks, sample) or _other_ends([m for _, m in masks], [m for _, m in sample])
     if evidence is None:
         return []

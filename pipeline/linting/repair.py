@@ -15,7 +15,7 @@ from pipeline.findings import other_direction
 from pipeline.linting.diagnosis import Diagnosis, is_growing
 from pipeline.linting.sample import blank_alike, means_empty, wanted_columns
 from pipeline.linting.submission import Row, Size, Submission, read_submission, whole_numbers
-from pipeline.rle import RleError, RleFormat, area, edges_to_text, text_to_edges
+from pipeline.rle import RleError, RleFormat, area, edges_to_text, read_csv, text_to_edges
 from pipeline.rle.csv_files import write_rows
 
 MOST_PIXELS = 2**32 - 1
@@ -34,15 +34,14 @@ class Repaired:
     """The sample's row of the same id, for columns that only the sample has."""
 
 
-def write_fixed(
-    output: Path, read: Submission, fmt: RleFormat, diagnosis: Diagnosis
-) -> tuple[Submission, dict[str, int]]:
+def write_fixed(output: Path, read: Submission, fmt: RleFormat, diagnosis: Diagnosis) -> tuple[Submission, list[str]]:
     """Write the corrected submission, and read it back.
 
     Every row, every mask and every column of the submission is in the file, in the sample's order where there is one.
 
     Returns:
-        The file as read back; and how many rows were added, and left out as wholly equal to earlier ones.
+        The file as read back; and what was changed throughout: rows that were added, or left out as wholly equal to
+        earlier ones, positions, and directions.
 
     Raises:
         DataError: something needs a decision, or a mask, a row or a column would be lost; nothing is written then.
@@ -54,9 +53,14 @@ def write_fixed(
         fields = ([column.field(row) for column in columns] for row in rows)
         write_rows(path, [column.name for column in columns], fields)
         written = replace(_read_back(path, columns), path=output)
-        prove_nothing_lost(read, written, columns, rows, fmt, diagnosis)
+        again = prove_nothing_lost(read, written, columns, rows, fmt, diagnosis)
+        prove_by_strict_reader(read, path, written, again, fmt, diagnosis)
     added = sum(row.source is None for row in rows)
-    return written, {"added": added, "left out": len(read.rows) + added - len(rows)}
+    left_out = len(read.rows) + added - len(rows)
+    changed = [f"{count} rows {how}" for how, count in (("added", added), ("left out", left_out)) if count]
+    if diagnosis.base != fmt.base:
+        changed.append(f"positions counted from {fmt.base}, not from {diagnosis.base}")
+    return written, changed + ["all masks turned"] * diagnosis.turned
 
 
 def refuse_losses(read: Submission, diagnosis: Diagnosis) -> None:
@@ -239,6 +243,9 @@ def lenient_edges(text: str, base: int) -> np.ndarray:
     Raises:
         RleError: it has anything but pairs of whole numbers, or could be pairs of start and end.
     """
+    strict = _strict_edges(text, base)
+    if strict is not None:
+        return strict
     numbers = whole_numbers(text)
     if numbers is None or len(numbers) % 2:
         raise RleError("not pairs of whole numbers")
@@ -258,6 +265,16 @@ def lenient_edges(text: str, base: int) -> np.ndarray:
     return np.array(merged, np.uint32).reshape(-1)
 
 
+def _strict_edges(text: str, base: int) -> np.ndarray | None:
+    """What the strict and fast reader makes of a text of pairs; None for one that it refuses."""
+    try:
+        edges = text_to_edges(text, None, RleFormat("pairs", base=min(base, 1)))
+    except RleError:
+        return None
+    by = base - min(base, 1)
+    return edges - np.uint32(by) if not edges.size or edges[0] >= by else None
+
+
 # ------------------------------------------------------------------------------------------------------------- proof
 
 
@@ -269,8 +286,11 @@ def _read_back(path: Path, columns: list[Column]) -> Submission:
 
 def prove_nothing_lost(
     read: Submission, written: Submission, columns: list[Column], rows: list[Repaired], fmt: RleFormat, found: Diagnosis
-) -> None:
+) -> dict[int, Row]:
     """Hold what was read back against what was read: every column, every row, the pixels of every mask.
+
+    Returns:
+        The row that was read back by each original row's number.
 
     Raises:
         DataError: one of them is not there.
@@ -284,25 +304,41 @@ def prove_nothing_lost(
         lost.append(f"a column, there are {', '.join(written.written_header)}")
     if len(written.rows) != len(rows) or written.ragged:
         lost.append(f"a row, there are {len(written.rows)}, not {len(rows)}")
+    again: dict[int, Row] = {}
     if not lost:
-        lost = list(_lost_in_rows(read, written, columns, rows, fmt, found))
+        again = _rows_again(read, written, rows)
+        lost = list(_lost_in_rows(read, again, columns, fmt, found))
     if lost:
-        raise DataError(f"{read.path}: not fixed, this would be lost: {some(lost)}; report this as a bug")
+        raise _lost(read, lost)
+    return again
+
+
+def _lost(read: Submission, lost: list[str]) -> DataError:
+    return DataError(f"{read.path}: not fixed, this would be lost: {some(lost)}; report this as a bug")
+
+
+def _rows_again(read: Submission, written: Submission, rows: list[Repaired]) -> dict[int, Row]:
+    """The row that was read back by each original row's number; one that was left out is wholly equal to another."""
+    again = {row.source.number: back for row, back in zip(rows, written.rows, strict=True) if row.source}
+    equal: dict[tuple[str, ...], Row] = {}
+    for row in read.rows:
+        if row.number in again:
+            equal.setdefault(tuple(row.fields), again[row.number])
+        elif tuple(row.fields) in equal:
+            again[row.number] = equal[tuple(row.fields)]
+    return again
 
 
 def _lost_in_rows(
-    read: Submission, written: Submission, columns: list[Column], rows: list[Repaired], fmt: RleFormat, found: Diagnosis
+    read: Submission, rows_again: dict[int, Row], columns: list[Column], fmt: RleFormat, found: Diagnosis
 ) -> Iterator[str]:
     """What is not there of each row."""
     passed_through = [(at, c) for at, c in enumerate(columns) if c.role is None and c.place is not None]
-    by_source = {row.source.number: again for row, again in zip(rows, written.rows, strict=True) if row.source}
-    equal: dict[tuple[str, ...], Row] = {}
     for row in read.rows:
-        again = by_source.get(row.number) or equal.get(tuple(row.fields))
+        again = rows_again.get(row.number)
         if again is None:
             yield str(row)
             continue
-        equal.setdefault(tuple(row.fields), again)  # later ones may have been left out
         if found.key(again) != found.key(row):
             yield f"the id of {row}"
         before, after = pixels_of(row.text, found.base, fmt, found), pixels_of(again.text, fmt.base, fmt, found)
@@ -310,6 +346,39 @@ def _lost_in_rows(
             yield f"the mask of {row}"
         if any(again.fields[at] != row.fields[column.place] for at, column in passed_through):
             yield f"a field of {row}"
+
+
+def prove_by_strict_reader(
+    read: Submission, path: Path, written: Submission, again: dict[int, Row], fmt: RleFormat, found: Diagnosis
+) -> None:
+    """Hold both files against each other as the other commands read them, where the original can be read like that.
+
+    Args:
+        path: where the corrected file is.
+        again: the row that was read back by each original row's number.
+
+    Raises:
+        DataError: a mask is not what it was.
+    """
+    if found.turned or found.base != fmt.base:
+        return
+    before = _strict_masks(read.path, read.columns, replace(fmt, order="F"))
+    after = _strict_masks(path, written.columns, replace(fmt, order="F", empty=found.empties.written))
+    if before is None or after is None:
+        return  # what cannot be read is what was to be repaired
+    lost = [str(row) for row in read.rows if not np.array_equal(before[row.id], after[again[row.number].id])]
+    if lost:
+        raise _lost(read, [f"the mask of {row}" for row in lost])
+
+
+def _strict_masks(path: Path, columns: tuple[str, ...], fmt: RleFormat) -> dict[str, np.ndarray] | None:
+    """The masks of a file by id; None where the reader of masks refuses it."""
+    class_column = columns[1] if len(columns) == 3 else None
+    try:
+        table = read_csv(path, fmt, columns=(columns[0], columns[-1]), class_column=class_column, sizes={})
+    except RleError:
+        return None
+    return {row_id: table[row] for row, row_id in enumerate(table.ids)}
 
 
 def pixels_of(text: str, base: int, fmt: RleFormat, found: Diagnosis) -> np.ndarray:

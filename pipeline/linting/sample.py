@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ LONGEST_EMPTY = 64  # characters
 _NO_MASK = re.compile(r"-1(\.0*)?|0+(\.0*)?")
 _WORD = re.compile(r"\D{1,16}")  # such as "empty"
 _SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|bmp|gif|webp|npy|dcm|0)(?=/|$)")
+_UNSEEN = "\ufeff\u200b\u200c\u200d\u2060"  # a byte order mark, and what has no width
 _LEADING_ZEROS = re.compile(r"^0+(?=[^/])")  # all but one of a number that is 0
 
 
@@ -82,6 +84,8 @@ class Expected:
     """The sample has one row for each image and a placeholder for a class: classes are not its own to decide."""
     counts: Counter[str]
     """Rows of each key, in the sample's order."""
+    has_objects: bool
+    """Rows are objects: ids have different numbers of them."""
 
     @classmethod
     def of(cls, sample: Submission, read: Submission) -> Expected:
@@ -92,19 +96,16 @@ class Expected:
             and len({row.label for row in read.rows} - labels) > 1
             and len({row.image for row in sample.rows}) == len(sample.rows)
         )
-        return cls(sample, by_image, Counter(row.image if by_image else row.id for row in sample.rows))
+        counts = Counter(row.image if by_image else row.id for row in sample.rows)
+        return cls(sample, by_image, counts, len(set(counts.values())) > 1)
 
     def key(self, row: Row) -> str:
         """What tells which of the sample's rows a row belongs to: the id, or the image's where classes are free."""
         return row.image if self.by_image else row.id
 
-    def has_objects(self) -> bool:
-        """Whether rows are objects: ids have different numbers of them."""
-        return len(set(self.counts.values())) > 1
-
     def most(self, key: str) -> int | None:
         """How many rows a key may have; None: any number."""
-        return None if self.has_objects() else self.counts.get(key, 1)
+        return None if self.has_objects else self.counts.get(key, 1)
 
 
 def distinguishing_column(read: Submission, sample: Submission) -> str | None:
@@ -169,7 +170,7 @@ def _about_repeated(read: Submission, expected: Expected | None) -> list[Finding
 
 
 def other_spellings(ids: list[str], expected: list[str]) -> dict[str, str]:
-    """The sample's id for each that differs from it in a file's suffix, leading zeros, spaces or case only.
+    """The sample's id for each that differs in a file's suffix, leading zeros, spaces, case or Unicode form only.
 
     Only where no other id, of the submission or of the sample, could be meant.
     """
@@ -188,7 +189,8 @@ def _by_plain_spelling(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _plain(row_id: str) -> str:
-    return _LEADING_ZEROS.sub("", _SUFFIX.sub("", row_id.strip().casefold()))
+    seen = "".join(character for character in unicodedata.normalize("NFC", row_id) if character not in _UNSEEN)
+    return _LEADING_ZEROS.sub("", _SUFFIX.sub("", seen.strip().casefold()))
 
 
 def about_columns(read: Submission, sample: Submission) -> list[Finding]:

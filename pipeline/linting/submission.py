@@ -124,9 +124,8 @@ def read_submission(
         header = [name.strip() for name in written]
         if not set(names) <= set(header):
             raise DataError(f"{path}: the quotes up to line {reader.line_num} are wrong: the header ends in line 1")
-        sides = size_columns or find_size_columns(header) or ()
-        if not set(sides) <= set(header):
-            sides = ()  # they are the other file's
+        given = size_columns if size_columns and set(size_columns) <= set(header) else None  # or the other file's
+        sides = given or find_size_columns(header) or ()
         found = Submission(path, header, written, names, size_columns=sides)
         side_places = [header.index(side) for side in sides]
         places = found.places

@@ -85,7 +85,7 @@ def lint(
     if truth is not None:
         names = column_pair(truth_columns, "--truth-columns")
         of_truth = read_submission(truth, names, other_classes.pop(), in_columns)
-        if shape is not None:
+        if shape is not None and not of_truth.sizes:
             of_truth.sizes.update({row.image: shape for row in of_truth.rows})
         training = of_truth, get_format(truth_format or fmt)
     expected = None
@@ -102,7 +102,7 @@ def lint(
     if fix is not None:
         written, changed = write_fixed(fix, read, rle_format, diagnosis)
         findings = diagnose(written, expected, sizes, rle_format, images, training).findings
-        console.print(f"fixed: {fix}" + "".join(f", {count} rows {how}" for how, count in changed.items() if count))
+        console.print(", ".join([f"fixed: {fix}", *changed]))
         show(findings, fix, len(written.rows), console.print)
     if as_json:
         print(json.dumps({"rows": len(read.rows), "findings": [asdict(finding) for finding in diagnosis.findings]}))

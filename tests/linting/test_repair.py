@@ -177,7 +177,9 @@ def test_a_turned_file_with_an_image_of_unknown_size_is_refused(fix):
     assert "masks look written along the other direction" in out
     assert (status, fixed) == (1, None)
     assert "row 10 (id last): cannot be fixed: masks are to be turned, and the size of this image is not known" in err
-    assert fix(turned + "\n")[0] == 0
+    status, out, _, _ = fix(turned + "\n")
+    assert status == 0
+    assert "fixed.csv, all masks turned\n" in out
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,7 @@ def test_spellings_that_could_be_two_ids_are_not_guessed(command_line, tmp_path)
         (["a", "7", "07", "c.PNG"], ["a.png", "a.jpg", "007", "c"], {"c.PNG": "c"}),
         (["a", "a.jpg"], ["a.png", "a.jpg"], {"a": "a.png"}),
         (["7", "7"], ["007", "007"], {"7": "007"}),
+        (["\ufeffcafe\u0301", "b"], ["caf\u00e9", "b"], {"\ufeffcafe\u0301": "caf\u00e9"}),
     ],
 )
 def test_other_spellings_are_of_one_id_and_never_of_none(ids, expected, found):
