@@ -115,8 +115,8 @@ class Graph:
 
     @property
     def truth(self) -> list[Path]:
-        """The test images' true masks, where they are known."""
-        return [self.artifacts.truth] if self.settings.data.knows_test_truth else []
+        """Record of the test images' true masks, where they are known."""
+        return [record_of(self.artifacts.truth)] if self.settings.data.knows_test_truth else []
 
     def command(self, stage: str, *arguments: str) -> str:
         """A stage's command for the shell, its output in the job's log; Snakemake fills in the braces.
@@ -127,22 +127,21 @@ class Graph:
         environment = f"exec env OMP_NUM_THREADS={{threads}} {PARENT}={os.getpid()}"
         return " ".join([environment, _for_shell(command), *arguments, "> {log:q} 2>&1"])
 
-    def score_options(self) -> str:
+    def score_options(self) -> list[str]:
         """How the submission is scored."""
         settings = self.settings
-        options = [
+        return [
             *("--metric", settings.tuning.metric, "--beta", str(settings.tuning.beta)),
             *("--both-empty", str(settings.tuning.both_empty)),
             *("--format", settings.data.submission_format, "--truth-format", "kaggle"),
             *("--class-column", settings.data.class_column_of_csvs or "none"),
         ]
-        return shlex.join(options)
 
     def score_command(self) -> str:
         """Scores the submission against the truth."""
         artifacts = Artifacts.of(self.settings)
-        command = [sys.executable, "-P", "-m", "pipeline", "score", "--json", artifacts.submission, artifacts.truth]
-        return f"{_for_shell(command)} {{params.options}} > {{output:q}} 2> {{log:q}}"
+        words = [artifacts.submission, artifacts.truth, *self.score_options()]
+        return self.command("score", _for_shell(words))
 
     def cores_of(self, model: str, fold: int | str, part: int | str | None = None) -> int:
         """Processor cores for a fold's training, or for a part of its prediction.

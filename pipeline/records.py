@@ -1,85 +1,165 @@
 """What made an artifact, kept beside it, and whether that still holds.
 
 A record is the entry ``made_by`` of a small JSON file: the artifact itself, if that is JSON, else ``<artifact>.json``
-(a submission's is ``<experiment>.json``). It is written after its artifact and goes before that changes, so an
-artifact with a record is whole. It has the stage, the settings and the code that the stage depends on, its inputs
-(each by the SHA-256 of its own record, so that a change anywhere upstream shows), what the artifact was when it was
-written, and the versions of the libraries. ``run`` removes the records that no longer hold; Snakemake makes anew what
-has none.
+(a submission's is ``<experiment>.json``). It has the values of the settings that the stage uses, as resolved; the code
+that the stage imports, module by module; its inputs, each by the SHA-256 of its own record, so that a change anywhere
+upstream shows; and checksums of what was written, the JSON file itself among it. It is written after its artifact and
+goes before that changes, so an artifact with a record is whole. Stages refuse an artifact that is not what its record
+says, or whose inputs are others by now (``check``); ``run`` has such artifacts made again (``outdated``).
+
+No time of any file is looked at: a copy of an experiment is as good as the experiment.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
+import json
+import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, fingerprint, read_json, versions, whole_or_absent, write_json
+from pipeline.artifacts import Artifacts, fingerprint, read_json, stored_url, versions, whole_or_absent, write_json
+from pipeline.blocks import is_as_written
 from pipeline.errors import DataError, some
+from pipeline.stage_code import code_of
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment
 
 MADE_BY = "made_by"
+SEAL = "sha256"
+"""Key in ``made_by`` of the checksum of everything else in the file."""
 
-SECTIONS: dict[str, dict[str, Any]] = {
-    "prepare": {"data": True, "image": {"size", "fit"}},
-    "split": {"folds": True},
-    "pseudo": {"pseudo": True},
-    "train": {"image": {"size", "fit", "tile"}},  # and the model's own
-    "predict": {"prediction": True, "image": {"overlap"}},
-    "ensemble": {"ensemble": True, "tuning": {"metric", "beta", "both_empty"}},
-    "tune": {"tuning": True},
-    "submit": {"data": True},
-    "report": {"name": True},
+RESOLVED = "resolved"
+"""Key in a record's settings of what follows from a section's settings."""
+
+SEARCHED = {
+    *("choose", "search", "min_areas", "components", "hole_areas", "component_areas", "component_counts"),
 }
-"""The settings that each stage depends on by itself; what came before it is among its inputs."""
+"""Settings of the search for the post-processing, of which only `tune` makes anything."""
 
-ONLY_SUBMITTED = {"data": {"submission_format", "submission_columns"}}
-"""Settings of a data set that `prepare` has no use for."""
+SECTIONS: dict[str, dict[str, set[str]]] = {
+    "prepare": {
+        "data": {"submission_format", "submission_columns"},
+        "image": {"tile", "overlap", "tiling"},
+    },
+    "split": {"folds": set()},
+    "pseudo": {"pseudo": set()},
+    "train": {"image": {"overlap", "tiling"}},  # and the model's own
+    "predict": {"prediction": set(), "image": set()},
+    "ensemble": {"ensemble": set(), "tuning": SEARCHED},
+    "tune": {"tuning": set()},
+    "submit": {"data": set()},
+    "score": {"data": set(), "tuning": SEARCHED},
+    "report": {"name": set()},
+}
+"""The sections that each stage uses by itself, and which of their settings it does not; what came before the stage is
+among its inputs. A setting that is new in a section counts until it is named here."""
 
-WITHOUT_EFFECT = {"training": {"tensorboard", "workers"}, "seed": True}
-"""A model's settings that change nothing in its weights; its seed counts as what it is resolved to."""
+WITHOUT_EFFECT = {"tensorboard", "workers"}
+"""Settings of a model's training that change nothing in its weights."""
 
-NEUTRAL = (
-    *("artifacts", "command", "config", "errors", "locks"),
-    *("members", "next_step", "object_store", "records", "results"),
-    "report.preview",
-)
-"""Modules of the project whose code changes no artifact: what they settle shows in settings, paths,
-printing, and a picture that no stage reads."""
+ON_DISK = {"found_places", "knows_test_truth"}
+"""What settings say about files that are there, which are among a stage's inputs."""
 
 
 @dataclass(frozen=True)
 class Record:
     """What makes an artifact."""
 
+    folder: Path
+    """The experiment's, which all paths in a record are relative to."""
     stage: str
     model: str | None
     settings: dict[str, Any]
-    code: str
-    """Hash of the stage's source and of all that it imports from the project, comments left out."""
+    code: dict[str, str]
+    """Hash of each of the project's modules that the stage consists of, comments left out."""
     inputs: dict[str, str]
-    """SHA-256 of each input's record by its path, which is relative to the experiment's folder."""
-    versions: dict[str, str] = field(default_factory=versions)
+    """SHA-256 of each input's record by the input's path."""
 
     @classmethod
     def of(cls, experiment: Experiment, stage: str, inputs: list[Path], model: str | None = None) -> Record:
         """Of what ``stage`` is about to write."""
         folder = Artifacts.of(experiment).folder
         identities = {os.path.relpath(path, folder): identity(path) for path in inputs}
-        return cls(stage, model, settings_of(experiment, stage, model), code_of(stage), identities)
+        return cls(folder, stage, model, settings_of(experiment, stage, model), code_of(stage), identities)
 
-    def stored(self, *artifacts: Path) -> dict[str, Any]:
-        """The entry ``made_by``, with what the file that it will be in stands for, if not for itself alone."""
-        return {**asdict(self), "artifacts": {artifact.name: fingerprint(artifact) for artifact in artifacts}}
+    def write(self, place: Path, *artifacts: Path, **about: Any) -> None:
+        """Write a JSON file with this record.
+
+        Args:
+            place: the file.
+            artifacts: what it stands for besides itself.
+            about: what else is in it.
+        """
+        made_by = {
+            "place": os.path.relpath(place, self.folder),
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"},
+            "artifacts": {os.path.relpath(artifact, self.folder): checksum(artifact) for artifact in artifacts},
+            "versions": versions(),
+        }
+        made_by[SEAL] = sealed({**about, MADE_BY: made_by})
+        write_json(place, {**about, MADE_BY: made_by})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The entry ``made_by`` as it is read."""
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - pydantic's own place for it
+
+    place: str
+    """The record's own path: that of one fold is none of another."""
+    stage: str
+    model: str | None
+    settings: dict[str, Any]
+    code: dict[str, str]
+    inputs: dict[str, str]
+    artifacts: dict[str, str]
+    """Checksum of each artifact that it stands for besides itself."""
+    versions: dict[str, str]
+    sha256: str
+
+    @classmethod
+    def read(cls, place: Path, folder: Path) -> Stored | None:
+        """Of a JSON file, if that has such an entry.
+
+        Args:
+            folder: the experiment's.
+
+        Raises:
+            DataError: the file is no JSON, or is not what was written there.
+        """
+        try:
+            content = read_json(place)
+        except DataError:
+            raise DataError(f"{place} is damaged: it is no JSON") from None
+        made_by = content.get(MADE_BY) if isinstance(content, dict) else None
+        if made_by is None:
+            return None
+        from pydantic import TypeAdapter, ValidationError  # which commands on CSV files do without
+
+        try:
+            stored = TypeAdapter(cls).validate_json(json.dumps(made_by))
+        except ValidationError:
+            raise DataError(f"{place} is damaged") from None
+        if stored.sha256 != sealed(content):
+            raise DataError(f"{place} is damaged, or was changed by hand")
+        if stored.place != os.path.relpath(place, folder):
+            raise DataError(f"{place} is damaged: it was written as {stored.place}")
+        return stored
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """SHA-256 of a JSON file's content but for the seal itself, however the file is laid out."""
+    made_by = {key: value for key, value in content[MADE_BY].items() if key != SEAL}
+    plain = json.loads(json.dumps({**content, MADE_BY: made_by}))  # tuples as lists, and keys as texts
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def record_of(artifact: Path) -> Path:
@@ -93,6 +173,19 @@ def identity(artifact: Path) -> str:
     return fingerprint(record if record.exists() else artifact)
 
 
+def checksum(artifact: Path) -> str:
+    """SHA-256 of a file, or of all files in a folder; of a folder elsewhere, of its files' names and sizes."""
+    if artifact.is_file() or stored_url(artifact) is not None:
+        return fingerprint(artifact)
+    files = sorted(path for path in artifact.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        lines = [
+            f"{path.relative_to(artifact).as_posix()} {content}"
+            for path, content in zip(files, pool.map(fingerprint, files), strict=True)
+        ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 @contextmanager
 def recorded(artifact: Path, record: Record, *, place: Path | None = None, **about: Any) -> Iterator[Path]:
     """``whole_or_absent``, and then the record, with whatever else is to be known ``about`` the artifact.
@@ -104,20 +197,82 @@ def recorded(artifact: Path, record: Record, *, place: Path | None = None, **abo
     with whole_or_absent(artifact) as new:
         yield new
         place.unlink(missing_ok=True)
-    write_json(place, {**about, MADE_BY: record.stored(artifact)})
+    record.write(place, artifact, **about)
+
+
+# --------------------------------------------------------------------------------------------------------- settings
 
 
 def settings_of(experiment: Experiment, stage: str, model: str | None = None) -> dict[str, Any]:
-    """The settings that a stage depends on."""
-    left_out = ONLY_SUBMITTED if stage == "prepare" else None
-    settings = experiment.model_dump(mode="json", include=SECTIONS[stage], exclude=left_out)
+    """The values of the settings that a stage uses: as given, and what ``config`` resolves them to."""
+    settings = {name: _plain(getattr(experiment, name), left_out) for name, left_out in SECTIONS[stage].items()}
     if stage == "train":
-        settings |= {
-            "model": experiment.models[model].model_dump(mode="json", exclude=WITHOUT_EFFECT),
-            "seed": experiment.seed_of(model),
-            "classes": list(experiment.data.class_names),
-        }
+        own = _plain(experiment.models[model], {"seed"})  # which counts as what it is resolved to
+        own["training"] = {name: value for name, value in own["training"].items() if name not in WITHOUT_EFFECT}
+        settings |= {"model": own, "seed": experiment.seed_of(model), "classes": list(experiment.data.class_names)}
+        settings["input_size"] = _plain(experiment.image.tiling.size)
     return settings
+
+
+def _plain(value: Any, left_out: set[str] | frozenset[str] = frozenset()) -> Any:
+    """A setting as JSON has it; a section with its fields, and all its properties as what they are resolved to."""
+    kind = type(value)
+    if hasattr(kind, "model_fields"):
+        properties = [name for each in kind.__mro__ for name, what in vars(each).items() if _is_own(each, what)]
+        given, follows = (
+            {name: _plain(getattr(value, name)) for name in names if name not in left_out | ON_DISK}
+            for names in (kind.model_fields, sorted(set(properties)))
+        )
+        return {**given, RESOLVED: follows} if follows else given
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Path):
+        return str(value)
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _is_own(kind: type, what: Any) -> bool:
+    """Whether an attribute is a property that one of the project's classes defines."""
+    return isinstance(what, property) and kind.__module__.startswith("pipeline.")
+
+
+# ------------------------------------------------------------------------------------------------------ for readers
+
+
+def check(artifact: Path, folder: Path, stage: str, place: Path | None = None) -> None:
+    """Refuse an artifact that is damaged, or that does not belong to the others that are here.
+
+    Args:
+        artifact: a file, or a folder, whose content is looked at by what reads it.
+        folder: the experiment's.
+        stage: what makes it anew.
+        place: its record's file, if not that of ``record_of``.
+
+    Raises:
+        DataError: it is not what its record says, or an artifact that it was made from has changed since. Of an
+            artifact without a record nothing is known, and data sets are looked at by `run` alone.
+    """
+    place = place or record_of(artifact)
+    again = f"run the stage {stage!r} again"
+    try:
+        stored = Stored.read(place, folder) if place.exists() else None
+    except DataError as error:
+        raise DataError(f"{error}: {again}") from None
+    if stored is None:
+        return
+    for name, known in stored.artifacts.items():
+        path = folder / name
+        if path.is_file() and checksum(path) != known:
+            raise DataError(f"{path} is damaged, or another one than was written: {again}")
+    for name, known in stored.inputs.items():
+        if record_of(folder / name).exists() and _is_another(folder / name, known):
+            raise DataError(f"{artifact} was made from another {Path(name).name} than is there now: {again}")
 
 
 # ------------------------------------------------------------------------------------------------ whether they hold
@@ -127,27 +282,71 @@ UPSTREAM = "reads what is to be made anew"
 """The reason of what is outdated only because something before it is."""
 
 
-def outdated(experiment: Experiment, check_code: bool = True) -> dict[Path, str]:
-    """Records of an experiment's artifacts that no longer hold, with the reason in words.
+@dataclass(frozen=True)
+class Examined:
+    """Records of an experiment that no longer hold, each with the reason in words."""
+
+    outdated: dict[Path, str]
+    """Of what was made by other settings or code or from other inputs, and of all that reads it."""
+    damaged: dict[Path, str]
+    """Of what is damaged, and may be the same again when it is made again."""
+    gone: dict[Path, str]
+    """Likewise of what has no record, and something that is here was made from it."""
+
+    @property
+    def first(self) -> dict[Path, str]:
+        """What is to be made again before it is known whether what reads it still holds."""
+        return {**self.gone, **self.damaged}
+
+
+def examine(experiment: Experiment, check_code: bool = True) -> Examined:
+    """What of an experiment is to be made again.
 
     Args:
         check_code: whether an artifact that other code has made is outdated.
     """
     folder = Artifacts.of(experiment).folder
-    found: dict[Path, str] = {}
-    inputs: dict[Path, dict[Path, str]] = {}
-    for path, made_by in _stored_records(experiment):
-        reason = "is damaged" if made_by is None else _why_outdated(path, made_by, experiment, check_code)
-        if reason:
-            found[path] = reason
-        else:
-            inputs[path] = {folder / name: known for name, known in made_by["inputs"].items()}
-    _add_what_reads(found, inputs)
-    for path, read in inputs.items():
-        if path not in found and (other := [each for each, known in read.items() if _is_another(each, known)]):
-            found[path] = f"{os.path.relpath(other[0], folder)} is another one than it was made from"
-    _add_what_reads(found, inputs)
-    return found
+    damaged: dict[Path, str] = {}
+    outdated: dict[Path, str] = {}
+    stored_records: dict[Path, Stored] = {}
+    for place in _places(experiment):
+        try:
+            stored = Stored.read(place, folder)
+        except DataError as error:
+            damaged[place] = str(error).removeprefix(f"{place} ")
+            continue
+        if stored is None:
+            continue
+        stored_records[place] = stored
+    inputs = {place: {folder / name: i for name, i in each.inputs.items()} for place, each in stored_records.items()}
+    for place, stored in stored_records.items():
+        known = {path: i for path, i in inputs[place].items() if record_of(path) not in damaged}
+        if reason := _why_outdated(stored, known, experiment, check_code):
+            outdated[place] = reason
+    damaged |= {
+        place: reason
+        for place, stored in stored_records.items()
+        if place not in outdated and (reason := _why_damaged(stored, folder))
+    }
+    missing = {record for read in inputs.values() for record in map(record_of, read) if not record.exists()}
+    gone = dict.fromkeys(sorted(missing & set(_places(experiment, also_missing=True))), "is missing")
+    if outdated:  # which what cannot be read may have been made from
+        outdated |= {place: reason for place, reason in {**damaged, **gone}.items() if place not in inputs}
+    _add_what_reads(outdated, inputs)
+    cache = record_of(Artifacts.of(experiment).cache)
+    if cache in stored_records and cache not in outdated:
+        lost = {*outdated, *damaged}  # what is gone does not exist
+        needed = any(not place.exists() or place in lost for place in _made_from_cache(experiment))
+        if reason := _why_cache_is_damaged(cache, needed):
+            damaged[cache] = reason
+    rest = ({place: why for place, why in each.items() if place not in outdated} for each in (damaged, gone))
+    return Examined(outdated, *rest)
+
+
+def outdated(experiment: Experiment, check_code: bool = True) -> dict[Path, str]:
+    """What ``examine`` finds wrong with records that are here."""
+    found = examine(experiment, check_code)
+    return {**found.outdated, **found.damaged}
 
 
 def _is_another(artifact: Path, known: str) -> bool:
@@ -162,50 +361,83 @@ def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]])
         found.update(dict.fromkeys(further, UPSTREAM))
 
 
-def made_from_small_copies(experiment: Experiment) -> list[Path]:
-    """Weights and maps of all folds."""
-    artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
-    weights = [artifacts.fold(model, fold).weights for model in experiment.models for fold in folds]
-    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
-    return [*weights, *(maps for each in of_members for maps in (each.oof, *each.tests))]
+def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
+    """Files of records.
 
-
-def _stored_records(experiment: Experiment) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Files with a record, and the record; None for a file that cannot be read.
-
-    Files of models, folds, views and parts that other settings had are left out: nothing of the experiment reads them.
+    Those of models, folds, views and parts that other settings had are left out: nothing of the experiment reads them.
     """
     artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
+    of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
+    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
     own = [
-        *(artifacts.images, artifacts.folds),
+        *(artifacts.images, artifacts.truth, artifacts.cache, artifacts.folds),
         *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
-        *made_from_small_copies(experiment),
+        *(each.weights for each in of_models),
+        *(maps for each in of_members for maps in (each.oof, *each.tests)),
         *(artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights),
         *(artifacts.tuning, artifacts.score, artifacts.results, artifacts.submission_record),
     ]
-    for path in filter(Path.is_file, map(record_of, own)):
-        try:
-            made_by = read_json(path).get(MADE_BY)
-        except (DataError, AttributeError):
-            yield path, None
-            continue
-        if made_by:
-            yield path, made_by
+    return [place for place in map(record_of, own) if also_missing or place.is_file()]
 
 
-def _why_outdated(path: Path, made_by: dict[str, Any], experiment: Experiment, check_code: bool) -> str | None:
-    for name, content in made_by.get("artifacts", {}).items():
-        artifact = path.with_name(name)
-        if not artifact.exists():
+def all_records(experiment: Experiment) -> list[Path]:
+    """Records that are there of an experiment's artifacts, and of the maps that its pseudo-labels are made from."""
+    labelling = experiment.pseudo.experiment
+    labels = [record_of(Artifacts(experiment.workspace, labelling).ensemble_test)] if labelling else []
+    return [*_places(experiment), *(record for record in labels if record.is_file())]
+
+
+def _made_from_cache(experiment: Experiment) -> list[Path]:
+    """Records of all that small copies are read for."""
+    artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
+    weights = [artifacts.fold(model, fold).weights for model in experiment.models for fold in folds]
+    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
+    maps = [path for each in of_members for path in (each.oof, *each.tests)]
+    return [record_of(path) for path in (artifacts.folds, *weights, *maps)]
+
+
+def _why_cache_is_damaged(place: Path, needed: bool) -> str | None:
+    """What is wrong with the small copies.
+
+    Args:
+        place: their record.
+        needed: whether they are about to be read: then every byte is looked at, else the sizes of files that are there.
+    """
+    folder = place.with_suffix("")
+    if not folder.exists():  # put away, to save space
+        return f"{folder.name} is missing, and something is to be made from it" if needed else None
+    for name, known in read_json(place).get("files", {}).items():
+        path = folder / name
+        if not path.exists():
             return f"{name} is missing"
-        if fingerprint(artifact) != content:
-            return f"{name} is damaged, or another one than was written"
-    wanted = settings_of(experiment, made_by["stage"], made_by["model"])
-    if changes := _differences(made_by["settings"], wanted):
-        return "settings have changed: " + some(changes, most=3)
-    if check_code and made_by["code"] != code_of(made_by["stage"]):
-        return f"the code of {made_by['stage']!r} has changed"
+        if not is_as_written(path, known, None if needed else ()):
+            return f"{name} is damaged"
     return None
+
+
+def _why_damaged(stored: Stored, folder: Path) -> str | None:
+    for name, known in stored.artifacts.items():
+        path = folder / name
+        if not path.exists():
+            return f"{path.name} is missing"
+        if checksum(path) != known:
+            return f"{path.name} is damaged, or another one than was written"
+    return None
+
+
+def _why_outdated(stored: Stored, inputs: dict[Path, str], experiment: Experiment, check_code: bool) -> str | None:
+    if stored.stage not in SECTIONS or (stored.stage == "train" and stored.model not in experiment.models):
+        return f"was made by the stage {stored.stage!r}"
+    wanted = settings_of(experiment, stored.stage, stored.model)
+    if changes := _differences(stored.settings, wanted):
+        changes = [each for each in changes if f".{RESOLVED}." not in each] or changes
+        return "settings have changed: " + some(changes, most=3)
+    if check_code and (modules := _differences(stored.code, code_of(stored.stage))):
+        names = sorted(each.split()[0] for each in modules)
+        return f"the code of {stored.stage!r} has changed: {some(names, most=3)}"
+    other = next((each for each, known in inputs.items() if _is_another(each, known)), None)
+    folder = Artifacts.of(experiment).folder
+    return other and f"{os.path.relpath(other, folder)} is another one than it was made from"
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -215,62 +447,3 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
         parts = [_differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key)) for key in keys]
         return [difference for part in parts for difference in part]
     return [] if old == new else [f"{name} {old} -> {new}"]
-
-
-# ------------------------------------------------------------------------------------------------------------- code
-
-
-def code_of(stage: str) -> str:
-    """Hash of a stage's source and of the project's modules that it imports, directly or not; no comments in it."""
-    waiting, known = [f"pipeline.stages.{stage}"], set()
-    while waiting:
-        name = waiting.pop()
-        if name not in known:
-            known.add(name)
-            waiting += _module(name)[1]
-    text = "\n".join(f"{name} {_module(name)[0]}" for name in sorted(known))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@functools.cache
-def _module(name: str) -> tuple[str, tuple[str, ...]]:
-    """Hash of a module and of the files of its name beside it, a page's template; what it imports from the project."""
-    source = _source(name)
-    tree = ast.parse(source.read_bytes())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            del body[0]
-    package = name if source.name == "__init__.py" else name.rpartition(".")[0]
-    imported = {each for node in ast.walk(tree) for each in _imports(node, package)}
-    beside = [file.read_bytes() for file in sorted(source.parent.glob(f"{source.stem}.*")) if file != source]
-    return hashlib.sha256(b"".join([ast.dump(tree).encode(), *beside])).hexdigest(), tuple(sorted(imported))
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is nothing but a text, such as a docstring."""
-    value = getattr(statement, "value", None)
-    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def _imports(node: ast.AST, package: str) -> list[str]:
-    """The project's modules that a statement of one of the package's modules imports."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom):
-        above = package.split(".")[: 1 - node.level or None] if node.level else []  # a dot is the package itself
-        module = ".".join(filter(None, [*above, node.module]))
-        names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    else:
-        return []
-    return [name for name in names if name.startswith("pipeline.") and _source(name) and not _is_neutral(name)]
-
-
-def _is_neutral(name: str) -> bool:
-    return name.removeprefix("pipeline.") in NEUTRAL
-
-
-def _source(name: str) -> Path | None:
-    """The file of a module of the project, if there is such a module."""
-    place = PROJECT.joinpath(*name.split("."))
-    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)

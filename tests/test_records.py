@@ -10,12 +10,11 @@ from pipeline.records import (
     SECTIONS,
     UPSTREAM,
     Record,
-    _module,
-    code_of,
+    examine,
     identity,
-    outdated,
     record_of,
     recorded,
+    sealed,
     settings_of,
 )
 
@@ -33,8 +32,23 @@ def artifacts(experiment):
         path.write_text("image_id\na\n")
     with recorded(artifacts.folds, Record.of(experiment, "split", [artifacts.images]), pairs=3) as path:
         path.write_text("image_id,fold\na,0\n")
-    write_json(artifacts.tuning, {MADE_BY: Record.of(experiment, "tune", [artifacts.folds]).stored()})
+    Record.of(experiment, "tune", [artifacts.folds]).write(artifacts.tuning, metric="dice")
     return artifacts
+
+
+def outdated(experiment, **options):
+    """What is outdated, where nothing is damaged."""
+    found = examine(experiment, **options)
+    assert found.damaged == {}
+    return found.outdated
+
+
+def change_record(path, change):
+    """Change the entry ``made_by`` as another version of the code, or other settings, would have written it."""
+    content = json.loads(path.read_text())
+    change(content[MADE_BY])
+    content[MADE_BY]["sha256"] = sealed(content)
+    write_json(path, content)
 
 
 def changed(experiment, **sections):
@@ -60,10 +74,10 @@ def test_what_holds_is_not_outdated(experiment, artifacts):
 )
 def test_a_damaged_artifact_is_named(experiment, artifacts, damage, reason):
     damage(artifacts.folds)
-    found = outdated(experiment)
-    assert reason in found[record_of(artifacts.folds)]
-    assert found[artifacts.tuning] == UPSTREAM
-    assert record_of(artifacts.images) not in found
+    found = examine(experiment)
+    assert found.damaged.keys() == {record_of(artifacts.folds)}
+    assert reason in found.damaged[record_of(artifacts.folds)]
+    assert found.outdated == {}  # made again, it may be what it was
 
 
 def test_a_truncated_folder_is_noticed(experiment, artifacts):
@@ -74,9 +88,9 @@ def test_a_truncated_folder_is_noticed(experiment, artifacts):
             (new / "c" / chunk).write_bytes(b"12345678")
     assert outdated(experiment) == {}
     (oof / "c" / "1").write_bytes(b"1234")
-    assert "oof.zarr is damaged" in outdated(experiment)[record_of(oof)]
+    assert "oof.zarr is damaged" in examine(experiment).damaged[record_of(oof)]
     shutil.rmtree(oof)
-    assert "oof.zarr is missing" in outdated(experiment)[record_of(oof)]
+    assert "oof.zarr is missing" in examine(experiment).damaged[record_of(oof)]
 
 
 def test_changed_settings_concern_the_stages_that_depend_on_them(experiment, artifacts):
@@ -120,7 +134,7 @@ def test_maps_of_other_parts_are_no_part_of_the_experiment(experiment, artifacts
     in_parts = changed(experiment, prediction=experiment.prediction.model_copy(update={"parts": 2}))
     assert record_of(paths.tests[0]) not in outdated(in_parts)
     shutil.rmtree(paths.tests[0])
-    assert record_of(paths.tests[0]) in outdated(experiment)
+    assert record_of(paths.tests[0]) in examine(experiment).damaged
 
 
 def test_files_that_no_stage_has_written_are_left_alone(experiment, artifacts):
@@ -132,15 +146,15 @@ def test_files_that_no_stage_has_written_are_left_alone(experiment, artifacts):
     record_of(artifacts.fold("unet", 0).oof).parent.mkdir(parents=True, exist_ok=True)
     for path in (artifacts.score, record_of(artifacts.fold("unet", 0).oof)):
         path.write_text('["mine"]')
-    assert names(outdated(experiment)) == ["oof.zarr.json", "score.json"]
+    assert outdated(experiment) == {}
 
 
 def test_a_setting_that_is_new_and_not_set_changes_nothing(experiment, artifacts):
     path = record_of(artifacts.images)
-    content = json.loads(path.read_text())
-    del content[MADE_BY]["settings"]["data"]["url"]
-    path.write_text(json.dumps(content))
+    known = identity(artifacts.images)
+    change_record(path, lambda made_by: made_by["settings"]["data"].pop("url"))
     assert path not in outdated(experiment)
+    assert identity(artifacts.images) != known
 
 
 def test_an_input_from_elsewhere_is_noticed(experiment, artifacts):
@@ -160,12 +174,10 @@ def test_an_identity_changes_with_whatever_is_upstream(experiment, artifacts):
 
 
 def test_other_code_outdates_and_can_be_tolerated(experiment, artifacts):
-    path = record_of(artifacts.images)
-    content = json.loads(path.read_text())
-    content[MADE_BY]["code"] = "0" * 16
-    path.write_text(json.dumps(content))
-    assert "the code of 'prepare' has changed" in outdated(experiment)[path]
-    assert path not in outdated(experiment, check_code=False)
+    path = artifacts.tuning
+    change_record(path, lambda made_by: made_by["code"].update({"metrics": "0" * 16}))
+    assert outdated(experiment) == {path: "the code of 'tune' has changed: metrics"}
+    assert outdated(experiment, check_code=False) == {}
 
 
 def test_a_failed_artifact_keeps_the_old_one_and_its_record(experiment, artifacts):
@@ -205,72 +217,3 @@ def test_what_has_no_effect_on_weights_outdates_none(tmp_path, write_experiment,
     other = load_experiment(write_experiment(tmp_path), [f"training.{setting}"])
     assert other.models != experiment.models
     assert settings_of(other, "train", "unet") == settings_of(experiment, "train", "unet")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project of three modules, of which the stage imports one."""
-    monkeypatch.setattr("pipeline.records.PROJECT", tmp_path)
-    (tmp_path / "pipeline" / "stages").mkdir(parents=True)
-    (tmp_path / "pipeline" / "stages" / "draw.py").write_text('"""Draw."""\nfrom pipeline.lines import line\nline(1)\n')
-    (tmp_path / "pipeline" / "lines.py").write_text("def line(x):\n    return x\n")
-    (tmp_path / "pipeline" / "other.py").write_text("y = 1\n")
-
-    def code():
-        _module.cache_clear()
-        return code_of("draw")
-
-    yield tmp_path / "pipeline", code
-    _module.cache_clear()
-
-
-def test_code_is_what_a_stage_imports_without_its_comments(project):
-    folder, code = project
-    before = code()
-    (folder / "other.py").write_text("y = 2\n")
-    (folder / "lines.py").write_text('def line(x):\n    """A line."""\n    return x  # as it is\n')
-    assert code() == before
-    (folder / "lines.py").write_text("def line(x):\n    return -x\n")
-    assert code() != before
-
-
-@pytest.mark.parametrize("file", ["__init__.py", "round.py", "square.py", "deep/__init__.py", "deep/edges.py"])
-def test_what_a_package_imports_of_itself_is_code_of_it(project, file):
-    folder, code = project
-    (folder / "lines.py").write_text("from pipeline.shapes import circle\n")
-    texts = {
-        "__init__.py": "from . import square\nfrom .round import circle\n",
-        "round.py": "circle = 1\n",
-        "square.py": "from .deep import edges\n",
-        "deep/__init__.py": "",
-        "deep/edges.py": "from .. import square\nfrom ..round import circle\n",
-        "unused.py": "",
-    }
-    (folder / "shapes" / "deep").mkdir(parents=True)
-    for name, text in texts.items():
-        (folder / "shapes" / name).write_text(text)
-    before = code()
-    (folder / "shapes" / "unused.py").write_text("x = 1\n")
-    assert code() == before
-    (folder / "shapes" / file).write_text(f"{texts[file]}x = 1\n")
-    assert code() != before
-
-
-def test_every_stage_depends_on_how_masks_are_read():
-    """The project's one package that imports itself by relative names."""
-    assert "pipeline.rle.formats" in _module("pipeline.rle")[1]
-    assert "pipeline.rle.kernels" in _module("pipeline.rle.algebra")[1]
-
-
-def test_a_template_beside_a_module_is_code_of_it(project):
-    folder, code = project
-    (folder / "lines.html").write_text("<p>")
-    before = code()
-    (folder / "other.html").write_text("<p>")
-    assert code() == before
-    (folder / "lines.html").write_text("<b>")
-    assert code() != before
-
-
-def test_training_does_not_depend_on_what_comes_after_it():
-    assert len({code_of(stage) for stage in ("prepare", "split", "train", "predict", "tune", "submit")}) == 6

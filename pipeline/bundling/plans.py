@@ -271,7 +271,8 @@ def price_views(predictor: Predictor, plans: Sequence[Plan]) -> dict[str, Compar
     artifacts, classes = Artifacts.of(settings), settings.data.class_names
     rows = spread(np.flatnonzero(read_folds(artifacts)["fold"] == 0), HELD_OUT)
     masks = HeldOutMasks.read(artifacts, settings.image.fit, classes).take(mask_rows(rows, len(classes)))
-    images = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size)
+    path = CachePaths(artifacts.cache).images("train")
+    images = open_small(path, settings.image.size, settings.image.fit, rows)
     sizes = masks.sizes[:: len(classes)]
     first_fold = replace(predictor, engines=[of_model[:1] for of_model in predictor.engines])
     found: list[list[np.ndarray]] = [[] for _ in plans]

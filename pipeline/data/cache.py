@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import Artifacts, need
+from pipeline.artifacts import Artifacts, need, read_json
+from pipeline.blocks import block_checksums, is_as_written
 from pipeline.data.classes import mask_id, mask_ids, rle_column
 from pipeline.data.folders import one_spelling
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.geometry import Fit, shrink
+from pipeline.records import MADE_BY, Record, check, record_of
 from pipeline.rle import RleTable, from_edges, read_csv
 
 COLUMNS = ("image_id", "subset", "path", "height", "width", "group", "sha256", "phash")
@@ -32,6 +34,7 @@ def read_images(artifacts: Artifacts, subset: str | None = None) -> pd.DataFrame
         DataError: it is missing or damaged.
     """
     path = need(artifacts.images, "prepare")
+    check(path, artifacts.folder, "prepare")
     frame = read_table(path, usecols=COLUMNS, dtype=str, keep_default_na=False)
     if not all(frame[side].str.fullmatch("[0-9]{1,9}").all() for side in ("height", "width")):
         raise DataError(f"{path}: a height or width is that of no image: run the stage 'prepare' again")
@@ -103,6 +106,7 @@ def read_folds(artifacts: Artifacts, count: int | None = None) -> pd.DataFrame:
             missing or has something else in it, or it is no table.
     """
     path = need(artifacts.folds, "split")
+    check(path, artifacts.folder, "split")
     folds = read_table(path, dtype=dict.fromkeys(FOLD_COLUMNS, str), keep_default_na=False)
     if missing := [name for name in FOLD_COLUMNS if name not in folds]:
         raise DataError(f"{path} has no column {missing[0]!r}: run the stage 'split' again")
@@ -131,32 +135,63 @@ class CachePaths:
         return self.folder / f"{subset}_images.npy"
 
     @property
-    def all(self) -> tuple[Path, ...]:
-        """For each of them, what ``open_small`` opens."""
-        return (self.images("train"), self.masks, self.images("test"))
-
-    @property
     def masks(self) -> Path:
         """uint8 (N, H, W, C) for the training images: the share of each pixel that a class covers, 255 = all."""
         return self.folder / "train_masks.npy"
 
 
-def open_small(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Small copies as a read-only memory map.
+def record_cache(folder: Path, record: Record) -> None:
+    """Write the checksums of the small copies beside their folder, and what made them."""
+    files = {path.name: block_checksums(path) for path in sorted(folder.iterdir())}
+    record.write(record_of(folder), files=files)
+
+
+def open_small(
+    path: Path, size: tuple[int, int] | None = None, fit: Fit | None = None, rows: Iterable[int] | None = None
+) -> np.ndarray:
+    """Small copies as a read-only memory map, whose bytes are what `prepare` has written.
 
     Args:
+        path: of ``CachePaths``.
         size: height and width that they must have, if that is known.
+        fit: how the images must have been brought to it.
+        rows: those that are to be read, if not all: others are not looked at.
 
     Raises:
-        DataError: the file is missing or truncated, or the copies are of another size.
+        DataError: the file is missing or damaged, the copies are of another size, or they were made with another
+            ``images.csv`` than is there.
     """
+    again = "run the stage 'prepare' again"
     try:
         copies = np.load(need(path, "prepare"), mmap_mode="r")
     except (ValueError, EOFError):
-        raise DataError(f"{path} is damaged: run the stage 'prepare' again") from None
+        raise DataError(f"{path} is damaged: {again}") from None
+    if copies.ndim != 4 or copies.dtype != np.uint8:
+        raise DataError(f"{path} has {copies.dtype} {copies.shape}, not uint8 (N, H, W, C): {again}")
     if size is not None and copies.shape[1:3] != size:
         found, wanted = (" x ".join(map(str, each)) for each in (copies.shape[1:3], size))
-        raise DataError(f"{path} has copies of {found}, image.size is {wanted}: run the stage 'prepare' again")
+        raise DataError(f"{path} has copies of {found}, image.size is {wanted}: {again}")
+    cache, folder = path.parent, path.parent.parent
+    place = record_of(cache)
+    if not place.exists():
+        if record_of(Artifacts(folder.parent.parent, folder.name).images).exists():
+            raise DataError(f"{place}, the checksums of the small copies, is missing: {again}")
+        return copies  # of somebody else's making, as is the table
+    check(cache, folder, "prepare")
+    content = read_json(place)
+    made_with = content[MADE_BY]["settings"]["image"]["fit"] if MADE_BY in content else fit
+    if fit not in (None, made_with):
+        raise DataError(f"{path} has copies made with image.fit={made_with}, now it is {fit}: {again}")
+    row_bytes = copies[:1].nbytes
+    parts = (
+        None
+        if rows is None
+        else [(0, copies.offset)]
+        + [(copies.offset + row * row_bytes, copies.offset + (row + 1) * row_bytes) for row in map(int, rows)]
+    )
+    known = content.get("files", {}).get(path.name)
+    if known is None or not is_as_written(path, known, parts):
+        raise DataError(f"{path} is damaged: {again}")
     return copies
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import Artifacts, nan_as_none, write_json
+from pipeline.artifacts import Artifacts, nan_as_none
 from pipeline.blending.recipes import Chooser, HeldOut, Recipe, Scored, score_recipe
 from pipeline.blending.spaces import SPACES, Blend, make_scale
 from pipeline.blending.weights import default_search, gather
@@ -37,7 +37,7 @@ from pipeline.data.oof import OutOfFold, check_size, open_test_maps, read_out_of
 from pipeline.data.probabilities import CHUNK, chunks, write_probabilities
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import threshold_counts
-from pipeline.records import MADE_BY, Record
+from pipeline.records import Record
 
 
 def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -70,7 +70,7 @@ def ensemble(experiment: ExperimentOption, overrides: OverridesOption = None, qu
     write_blends(artifacts, held_out, tests, recipe, (masks.ids, test_ids), record, console)
     weights = {name: round(float(weight), 6) for name, weight in zip(names, recipe.blends[-1].weights, strict=True)}
     content = {"weights": weights, "space": recipe.spaces[-1], **nan_as_none(about)}
-    write_json(artifacts.ensemble_weights, {**content, MADE_BY: record.stored()})
+    record.write(artifacts.ensemble_weights, **content)
     shares = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
     console.print(f"ensemble: {shares}, averaged as {recipe.spaces[-1]}")
     say_next_stage(console, next_stage("ensemble", settings), experiment, overrides)

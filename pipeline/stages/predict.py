@@ -45,7 +45,7 @@ from pipeline.learning.inference import Views, make_engines, predict_batches
 from pipeline.learning.networks import load_network
 from pipeline.members import member_name
 from pipeline.next_step import next_stage, say_next_stage
-from pipeline.records import Record
+from pipeline.records import Record, check
 
 PreviewOption = Annotated[
     Path | None,
@@ -81,6 +81,7 @@ def predict(
     jobs = [job for job in all_jobs if job.part in parts]
     artifacts = Artifacts.of(settings)
     weights = artifacts.fold(model, fold).weights
+    check(weights, artifacts.folder, f"train --model {model} --fold {fold}")
     reserve_gpus(1)
     network = load_network(weights)
     options, views = settings.prediction, Views.of(settings)
@@ -91,15 +92,17 @@ def predict(
         f"{f' in {len(options.stored_views)} views apart' if views.separate else ''}, to {weights.parent}"
     )
     cache = CachePaths(artifacts.cache)
-    train_images, held_out = open_small(cache.images("train"), settings.image.size), all_jobs[0].rows
+    size, fit, held_out = settings.image.size, settings.image.fit, all_jobs[0].rows
+    train_images = open_small(cache.images("train"), size, fit, held_out)
     count = sum(len(job.rows) for job in all_jobs)  # so that all parts take the same engine
     engines = make_engines(network, train_images, held_out, count=count, options=options, views=views)
     largest = max(engines, key=lambda engine: engine.difference or 0)
     name, difference = largest.name, largest.difference
-    record = Record.of(settings, "predict", [weights, artifacts.images, artifacts.folds], model)
+    inputs = [weights, artifacts.images, artifacts.folds, artifacts.cache]
+    record = Record.of(settings, "predict", inputs, model)
     started = time.perf_counter()
     for job in jobs:
-        images = open_small(cache.images(job.subset), settings.image.size)
+        images = train_images if job.subset == "train" else open_small(cache.images("test"), size, fit, job.rows)
         batches = predict_batches(
             engines, images, job.rows, batch_size=options.batch_size, workers=chosen.training.workers, views=views
         )

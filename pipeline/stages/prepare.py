@@ -6,6 +6,7 @@ Writes  kfold/<experiment>/images.csv   image_id, subset, path, height, width, g
         kfold/<experiment>/truth.csv    the masks of the test images, where they are known: image_id, rle, height, width
         kfold/<experiment>/cache/       train_images.npy, test_images.npy  uint8 (N, H, W, 3), RGB
                                         train_masks.npy                    uint8 (N, H, W, C), 255 = all mask
+        kfold/<experiment>/cache.json   SHA-256 of each 32 MiB of them, and the images.csv that they belong to
 
     python -m pipeline prepare --experiment pipeline/experiments/demo.yaml
 """
@@ -27,7 +28,7 @@ from rich.console import Console
 from pipeline.artifacts import Artifacts, save_settings, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import DataSettings, ImageSettings, KaggleData, load_experiment
-from pipeline.data.cache import COLUMNS, CachePaths, read_images, read_true_masks, small_masks
+from pipeline.data.cache import COLUMNS, CachePaths, read_images, read_true_masks, record_cache, small_masks
 from pipeline.data.classes import mask_ids, rle_column, row_columns
 from pipeline.data.images import perceptual_hash, read_image
 from pipeline.data.sources import Sample, Source, open_source
@@ -36,7 +37,7 @@ from pipeline.findings import Mask, readings
 from pipeline.geometry import shrink
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.object_store import fetch, files_to_fetch
-from pipeline.records import Record, recorded
+from pipeline.records import Record, record_of, recorded
 from pipeline.rle import edges_to_text, get_format, transpose, write_csv
 
 
@@ -55,14 +56,17 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     save_settings(settings)
     artifacts = Artifacts.of(settings)
     console.print(f"prepare: reading {len(source.samples)} images and their masks, to {artifacts.folder}")
-    with recorded(artifacts.images, Record.of(settings, "prepare", settings.data.found_places)) as table:
+    record = Record.of(settings, "prepare", settings.data.found_places)
+    with recorded(artifacts.images, record) as table:
         with whole_or_absent(artifacts.cache) as folder:
             counts = _prepare(source, settings.data, settings.image, table, folder, console)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
+            record_of(artifacts.cache).unlink(missing_ok=True)
             artifacts.images.unlink(missing_ok=True)
         if settings.data.knows_test_truth:
-            with whole_or_absent(artifacts.truth) as truth:
+            with recorded(artifacts.truth, record) as truth:
                 _copy_test_masks(table, truth, settings.data)
+    record_cache(artifacts.cache, Record.of(settings, "prepare", [*settings.data.found_places, artifacts.images]))
     for note in source.notes:
         console.print(f"prepare: {note}")
     console.print(

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.artifacts import read_json, whole_or_absent, write_json, write_text
+from pipeline.artifacts import read_json, whole_or_absent, write_text
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command
 from pipeline.config import load_experiment
-from pipeline.records import MADE_BY, Record
+from pipeline.records import Record
 from pipeline.report.against import compare_runs, open_other
 from pipeline.report.finished import FinishedRun
 from pipeline.report.page import render_page
@@ -54,8 +54,8 @@ def report(
         draw_poster(run, scores, path)
     inputs = [artifacts.images, artifacts.ensemble_oof, artifacts.tuning]
     inputs += [artifacts.score] if artifacts.score.exists() else []
-    made_by = Record.of(run.settings, "report", inputs).stored(artifacts.page, artifacts.predictions)
-    write_json(artifacts.results, {**results, MADE_BY: made_by})
+    record = Record.of(run.settings, "report", inputs)
+    record.write(artifacts.results, artifacts.page, artifacts.predictions, **results)
     console.print(results_table(results))
     console.print(f"report: open {artifacts.page} in a browser")
 

@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from joblib import cpu_count  # which knows a container's limit, too
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, fingerprint, networks_are_new, read_json, save_settings, settings_text
+from pipeline.artifacts import Artifacts, networks_are_new, read_json, save_settings, settings_text
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -47,7 +47,7 @@ from pipeline.locks import try_lock, wait_for_lock
 from pipeline.next_step import check_of_submission, say_next
 from pipeline.processes import PYTHON, environment, stand_ins
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
-from pipeline.records import UPSTREAM, made_from_small_copies, outdated, record_of
+from pipeline.records import UPSTREAM, Examined, all_records, examine
 from pipeline.results import results_table
 
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -91,57 +91,55 @@ def run(
     if dry_run:
         if networks_are_new(settings):
             _check_networks(settings, fetch=False)
-        _print_plan(settings, command, _outdated(settings, keep_old, console), console)
+        found = _examine(settings, keep_old, console)
+        _print_plan(settings, command, [*found.outdated, *found.first], console)
         return
     os.environ |= stand_ins(artifacts.folder / ".snakemake" / "cache")
     if networks_are_new(settings):
         _check_networks(settings)
     with _only_run(artifacts.folder):
         _wait_for_earlier_jobs(artifacts.log("snakemake").parent, console)
-        for record in _outdated(settings, keep_old, console):
-            record.unlink()
         save_settings(settings)
-        _renew_small_copies(settings, console)
         _link(settings, artifacts.folder)
-        _run_graph([*command, "--directory", artifacts.folder, "--configfile", artifacts.settings], artifacts, console)
+        where = ["--directory", artifacts.folder, "--configfile", artifacts.settings]
+        found = _examine(settings, keep_old, console)
+        if found.first:  # which may be what it was, and what reads it holds
+            _remove(found.first)
+            targets = map(Graph(settings, cores=1).seen, found.first)
+            _run_graph([*command, *where, "--", *targets], settings, console)
+            found = _examine(settings, keep_old, console)
+        _remove([*found.outdated, *found.first])
+        _run_graph([*command, *where], settings, console)
     console.print(results_table(read_json(artifacts.results)))
     console.print(f"submission: {artifacts.submission}")
     console.print(f"report: {artifacts.page}")
     say_next(console, *check_of_submission(settings))
 
 
-def _outdated(settings: Experiment, keep_old: bool, console: Console) -> list[Path]:
+def _examine(settings: Experiment, keep_old: bool, console: Console) -> Examined:
     """Records that no longer hold; says why."""
-    reasons = outdated(settings, check_code=not keep_old)
-    for record, reason in reasons.items():
+    found = examine(settings, check_code=not keep_old)
+    for record, reason in {**found.outdated, **found.first}.items():
         if reason != UPSTREAM:
             console.print(f"run: {os.path.relpath(record, Artifacts.of(settings).folder)}: {reason}")
-    return list(reasons)
+    return found
 
 
-def _renew_small_copies(settings: Experiment, console: Console) -> None:
-    """Prepare again where small copies have been put away or damaged and something is still to be made from them.
+def _remove(records: Iterable[Path]) -> None:
+    for record in records:
+        record.unlink(missing_ok=True)
 
-    If the table of images is then what it was, its record stays, with its time: nothing that reads it is made anew.
+
+def _bring_into_the_present(settings: Experiment) -> None:
+    """Take back the time of records that were written by a clock that is ahead of this file system's.
+
+    Snakemake refuses what a job has made if that is older than its inputs.
     """
-    artifacts = Artifacts.of(settings)
-    record = record_of(artifacts.images)
-    if not record.exists() or all(record_of(each).exists() for each in made_from_small_copies(settings)):
-        return
-    from pipeline.data.cache import CachePaths, open_small  # with pandas, which other runs do without
-
-    try:
-        for path in CachePaths(artifacts.cache).all:
-            open_small(path, settings.image.size)
-    except DataError as error:
-        from pipeline.stages.prepare import prepare
-
-        console.print(f"run: {error}: done now")
-        before, known, times = fingerprint(artifacts.images), record.read_bytes(), record.stat()
-        prepare(artifacts.settings, quiet=True)
-        if fingerprint(artifacts.images) == before:
-            record.write_bytes(known)
-            os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with tempfile.NamedTemporaryFile(prefix=".now.", dir=Artifacts.of(settings).folder) as file:
+        now = os.stat(file.name).st_mtime_ns
+    for record in all_records(settings):
+        if record.stat().st_mtime_ns > now:
+            os.utime(record)
 
 
 def _snakemake(cores: int | None, profile: str | None) -> list[str]:
@@ -150,8 +148,8 @@ def _snakemake(cores: int | None, profile: str | None) -> list[str]:
         *PYTHON, "snakemake", "--snakefile", str(PROJECT / "pipeline" / "Snakefile"),
         # Without it, a folder ``profiles/default`` of the working directory is obeyed.
         "--workflow-profile", "none",
-        # What has a record is whole, also if Snakemake has not lived to see it.
-        "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "params",
+        # What has a record is whole, also if Snakemake has not lived to see it; what has none is to be made.
+        "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime",
     ]  # fmt: skip
     if profile is not None:
         own = PROJECT / "pipeline" / "profiles" / profile
@@ -178,13 +176,14 @@ def _count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _run_graph(command: list[str | Path], artifacts: Artifacts, console: Console) -> None:
+def _run_graph(command: list[str | Path], settings: Experiment, console: Console) -> None:
     """Run Snakemake, showing what its jobs do.
 
     Raises:
         typer.Exit: a job has failed, or a signal has ended the run; stderr says why.
     """
-    log = artifacts.log("snakemake")
+    _bring_into_the_present(settings)
+    log = Artifacts.of(settings).log("snakemake")
     log.parent.mkdir(exist_ok=True)
     earlier = times_of_logs(log.parent)
     with (

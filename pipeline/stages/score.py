@@ -4,6 +4,7 @@ Reads   two CSVs of id and RLE, or three; the truth may have height and width co
         of classes, an image has a row for each of its classes, and scores are means over all rows
 Writes  the scores on stdout; with --json one object: metric, score, n (rows), ci95, metrics; with classes also
         images (their number) and classes (name: metrics); and compare if asked for
+        kfold/<experiment>/score.json   the same object, with --experiment FILE, as `run` calls it
         --per-image FILE   id, scores, intersection, predicted and true area in pixels; the worst row first
 
     python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --json
@@ -21,7 +22,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from pipeline.artifacts import nan_as_none, whole_or_absent
+from pipeline.artifacts import Artifacts, nan_as_none, whole_or_absent
 from pipeline.command import make_console, run_command
 from pipeline.csv_options import (
     BetaOption,
@@ -40,6 +41,7 @@ from pipeline.csv_options import (
 )
 from pipeline.errors import DataError
 from pipeline.metrics import BETA, Counts, Metric, compare, dice, interval, iou, metrics_by_name, score_all
+from pipeline.records import Record, check
 from pipeline.rle import RleTable, areas, intersections, split_class
 
 WORST = 3  # images that the text names
@@ -77,6 +79,12 @@ def score(
     per_image: PerImageOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals' resamples.")] = 0,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            "--experiment", "-e", metavar="FILE", help="Write score.json of this experiment, whose files they are."
+        ),
+    ] = None,
 ) -> None:
     """Score a submission CSV against a CSV of true masks.
 
@@ -86,6 +94,7 @@ def score(
     Example:
       python -m pipeline score submissions/demo.csv kfold/demo/truth.csv --metric iou --compare other.csv
     """
+    place, record = (None, None) if experiment is None else open_record(experiment)
     files = [submission] if other is None else [submission, other]
     class_of_truth, *class_of = class_columns(class_column, truth, *files, others=(columns, truth_columns))
     true = read_masks(
@@ -112,6 +121,8 @@ def score(
     worst = np.argsort(values, kind="stable")  # NaN last
     if per_image is not None:
         write_rows(per_image, rows, counts[0], scoring, worst)
+    if record is not None:
+        record.write(place, **nan_as_none(result))
     if as_json:
         print(json.dumps(nan_as_none(result), allow_nan=False))
         return
@@ -120,6 +131,21 @@ def score(
     print_scores(f"{submission.name}: {rows}", result, f"worst: {named}", console)
     if other is not None:
         print_comparison(result["compare"], other, rows, console)
+
+
+def open_record(experiment: Path) -> tuple[Path, Record]:
+    """An experiment's ``score.json``, and what makes it.
+
+    Raises:
+        DataError: its submission or its true masks are damaged.
+    """
+    from pipeline.config import load_experiment  # with pydantic and yaml, which two CSVs do without
+
+    settings = load_experiment(experiment)
+    artifacts = Artifacts.of(settings)
+    check(artifacts.truth, artifacts.folder, "prepare")
+    check(artifacts.submission, artifacts.folder, "submit", artifacts.submission_record)
+    return artifacts.score, Record.of(settings, "score", [artifacts.submission_record, artifacts.truth])
 
 
 @dataclass(frozen=True)

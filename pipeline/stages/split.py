@@ -44,12 +44,13 @@ def split(experiment: ExperimentOption, overrides: OverridesOption = None, quiet
     masks = read_true_masks(artifacts, images["image_id"].tolist(), classes)
     covered = areas(masks).reshape(-1, len(classes)).sum(axis=1)
     share = covered / (images["height"] * images["width"]).to_numpy()
-    small = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size)
+    small = open_small(CachePaths(artifacts.cache).images("train"), settings.image.size, settings.image.fit)
     pairs = duplicate_pairs(images, small, settings.folds, settings.image.fit)
     folds = assign_folds(images, share, pairs, settings.folds)
     check_folds(folds, images, pairs)
     found = images["image_id"].to_numpy(object)[pairs].tolist()
-    with recorded(artifacts.folds, Record.of(settings, "split", [artifacts.images]), duplicates=found) as path:
+    record = Record.of(settings, "split", [artifacts.images, artifacts.cache])
+    with recorded(artifacts.folds, record, duplicates=found) as path:
         folds.to_csv(path, index=False, lineterminator="\n")
     _print_folds(folds, share, len(pairs), console)
     say_next_stage(console, next_stage("split", settings), experiment, overrides)

@@ -38,7 +38,7 @@ from pipeline.learning.hardware import reserve_gpus
 from pipeline.learning.networks import build_network, save_network
 from pipeline.learning.training import FoldData, train_network
 from pipeline.next_step import next_stage, say_next_stage
-from pipeline.records import Record
+from pipeline.records import Record, check
 from pipeline.rle import areas, read_csv
 
 
@@ -63,7 +63,7 @@ def train(
     artifacts = Artifacts.of(settings)
     paths = artifacts.fold(model, fold)
     data = _fold_data(settings, fold, chosen.training.devices)
-    inputs = [artifacts.images, artifacts.folds]
+    inputs = [artifacts.images, artifacts.folds, artifacts.cache]
     if settings.pseudo.experiment is not None:
         inputs.append(artifacts.pseudo(fold))
     if chosen.weights_file is not None:
@@ -102,8 +102,8 @@ def _fold_data(settings: Experiment, fold: int, devices: int) -> FoldData:
     folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
     data = FoldData(
-        open_small(cache.images("train"), settings.image.size),
-        open_small(cache.masks, settings.image.size),
+        open_small(cache.images("train"), settings.image.size, settings.image.fit),
+        open_small(cache.masks, settings.image.size, settings.image.fit),
         table["stratum"].to_numpy() == EMPTY_STRATUM,
         np.flatnonzero(folds != fold),
         np.flatnonzero(folds == fold),
@@ -123,7 +123,8 @@ def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
     """The fold's training images and, behind all images, the test images that were given masks for it."""
     artifacts = Artifacts.of(settings)
     classes = settings.data.class_names
-    table = read_csv(need(artifacts.pseudo(fold), "pseudo"), class_column=settings.data.class_column_of_csvs)
+    check(need(artifacts.pseudo(fold), "pseudo"), artifacts.folder, "pseudo")
+    table = read_csv(artifacts.pseudo(fold), class_column=settings.data.class_column_of_csvs)
     test_ids = read_images(artifacts, "test")["image_id"].tolist()
     labelled = set(image_ids(table.ids, classes))
     rows = np.array([row for row, image_id in enumerate(test_ids) if image_id in labelled], np.int64)
@@ -133,7 +134,8 @@ def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
         raise DataError(f"{artifacts.pseudo(fold)}: not of these test images, run 'pseudo' again: {some(differing)}")
     row_of = {each: row for row, each in enumerate(table.ids)}
     table = table.take([row_of[each] for each in wanted])
-    images = open_small(CachePaths(artifacts.cache).images("test"), settings.image.size)
+    path = CachePaths(artifacts.cache).images("test")
+    images = open_small(path, settings.image.size, settings.image.fit, rows)
     return replace(
         data,
         images=Joined(data.images, Chosen(images, rows)),

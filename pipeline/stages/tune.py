@@ -27,7 +27,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from pipeline.artifacts import Artifacts, nan_as_none, write_json
+from pipeline.artifacts import Artifacts, nan_as_none
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, TuningSettings, load_experiment
 from pipeline.data.held_out import HeldOutMasks
@@ -37,7 +37,7 @@ from pipeline.data.pseudo import check_same_folds, labelling_experiment
 from pipeline.metrics import Counts
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import UNTUNED, Held, threshold_counts
-from pipeline.records import MADE_BY, Record
+from pipeline.records import Record
 from pipeline.search import (
     Rows,
     Search,
@@ -92,7 +92,7 @@ def tune(
     if settings.pseudo.experiment is not None:
         against = compare_with_source(settings, found["ensemble"].untuned, masks, console)
     content = nan_as_none(tuning_content(settings, found, against))
-    write_json(artifacts.tuning, {**content, MADE_BY: record.stored()})
+    record.write(artifacts.tuning, **content)
     say_next_stage(console, next_stage("tune", settings), experiment, overrides)
 
 
