@@ -6,14 +6,15 @@ spells a path of it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError
 from pipeline.members import AS_IT_IS, member_name, split_member
+from pipeline.scratch import PREFIX, scratch_beside
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment  # with pydantic and yaml, which commands on CSV files do without
@@ -196,44 +198,44 @@ def need(path: Path, stage: str) -> Path:
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write to (a file or a folder), renamed to ``path`` if the block succeeds.
+    """A temporary file or folder to write to, renamed to ``path`` if the block succeeds.
 
-    A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place. One
-    process at a time may write an artifact.
+    A reader sees the old artifact or the new one, never a part; a failure leaves the old one in place. Of several
+    processes that write an artifact at once, the last one's stays. A symbolic link is replaced, not followed.
 
     Raises:
         DataError: a file would replace a folder or a device.
         OSError: a full disk, say; it names the artifact where the system has named no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left_by_a_kill in path.parent.glob(f".{path.name}.????????"):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        new = scratch / path.name
-        yield new
-        _replace(new, path, aside=scratch / f"{path.name}.old")
+        with scratch_beside(path) as scratch:
+            new = scratch / path.name
+            yield new
+            _replace(new, path, aside=scratch.parent)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or (error.filename2 is None and PREFIX in os.fsdecode(error.filename)):
             error.filename = str(path)
         raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
-    """Rename ``new`` to ``path``; a folder cannot take the place of anything, so what is there steps aside first."""
+    """Rename ``new`` to ``path``; a folder takes no other's place, so what is there goes ``aside`` first."""
     if new.is_file() and path.exists() and not path.is_file():
         raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; a file is to be written there")
-    if not (new.is_dir() and path.exists()):
-        os.replace(new, path)
-        return
-    os.replace(path, aside)
-    try:
-        os.replace(new, path)
-    except OSError:
-        os.replace(aside, path)
-        raise
+    in_the_way = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) if new.is_dir() else ()
+    old = None
+    for number in itertools.count():  # more than once only where another writer is faster
+        try:
+            os.replace(new, path)
+            return
+        except OSError as error:
+            if error.errno not in in_the_way:
+                if old is not None and os.path.lexists(old):
+                    os.replace(old, path)
+                raise
+        old = aside / f"old-{number}"
+        with suppress(FileNotFoundError):
+            os.replace(path, old)
 
 
 def copy_folder(folder: Path, copy: Path, leave_out: tuple[str, ...] = ()) -> None:

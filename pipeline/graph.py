@@ -20,6 +20,10 @@ LINKS = Path(".snakemake", "links")
 """Folder, in the one that Snakemake works in, of links to what lies elsewhere."""
 
 
+REDIRECTED = (sys.executable, "-P", "-m", "pipeline.redirect")
+"""Runs a command with its output in a log: the shell's ``>`` would follow a symbolic link."""
+
+
 class SeenArtifacts(Artifacts):
     """An experiment's paths from its own folder, without the folders above it, whose names may be anything."""
 
@@ -125,7 +129,7 @@ class Graph:
         """
         command = [sys.executable, "-P", "-m", "pipeline", stage, "--experiment", Artifacts.of(self.settings).settings]
         environment = f"exec env OMP_NUM_THREADS={{threads}} {PARENT}={os.getpid()}"
-        return " ".join([environment, _for_shell(command), *arguments, "> {log:q} 2>&1"])
+        return " ".join([environment, _for_shell(REDIRECTED), "{log:q}", _for_shell(command), *arguments])
 
     def score_options(self) -> list[str]:
         """How the submission is scored."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import fsspec
 
 from pipeline.errors import DataError, some
 from pipeline.safe_paths import join_inside
+from pipeline.scratch import scratch_beside
 
 
 def open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -103,17 +103,14 @@ def fetch(url: str, names: Iterable[str], folder: Path) -> Iterator[None]:
 
     def copy(name: str) -> None:
         path = local_path(url, name, folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".fetch-{secrets.token_hex(8)}")  # which no planted link can have for a name
-        try:
+        with scratch_beside(path) as scratch:
+            new = scratch / path.name
             try:
                 system.get_file(f"{root}/{name}", str(new))
             except Exception as error:  # each protocol's package has its own
                 why = str(error) or type(error).__name__
                 raise DataError(f"{url}/{name}: {why}; the next call goes on from here") from None
             _put(new, path)
-        finally:
-            new.unlink(missing_ok=True)
 
     with ThreadPoolExecutor() as pool:
         yield from pool.map(copy, names)

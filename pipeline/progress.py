@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.locks import open_emptied
+
 REFRESH = 0.25  # seconds
 TAIL = 30  # lines of a log that has no message for the user
 UNSAID = ("score", "report")
@@ -146,7 +148,10 @@ def follow(output: IO[str], copy: Path, console: Console, earlier: Mapping[Path,
     """
     jobs = Jobs(copy.parent.parent, earlier)
     live = console.is_terminal and not console.quiet
-    with copy.open("w", encoding="utf-8") as log, Live(console=console, auto_refresh=False, transient=True) as screen:
+    with (
+        open(open_emptied(copy), "w", encoding="utf-8") as log,
+        Live(console=console, auto_refresh=False, transient=True) as screen,
+    ):
         for lines in _as_they_come(output):
             for line in lines:
                 log.write(line)

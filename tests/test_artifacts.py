@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -154,6 +155,135 @@ def test_kill_leaves_the_old_artifact(tmp_path, write):
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert content_of(artifact) == "old"
+
+
+@pytest.fixture
+def writer():
+    """``writer(artifact, kind)``: a process that has begun to write an artifact; a line to it lets it end."""
+    started = []
+
+    def start(artifact, kind="file"):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-c", KILLED, str(artifact), kind]
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "writing\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_scratch_of_a_writer_that_lives_is_left_alone(tmp_path, write, writer):
+    artifact = tmp_path / "artifact"
+    kind = "folder" if write is write_folder else "file"
+    first, second = writer(artifact, kind), writer(artifact, kind)
+    for number in range(3):
+        with whole_or_absent(artifact) as path:
+            write(path, str(number))
+    for process in (first, second):
+        assert content_of(artifact) == "2"
+        _, errors = process.communicate()
+        assert (process.returncode, errors) == (0, "")
+        assert content_of(artifact) == "half"
+        with whole_or_absent(artifact) as path:
+            write(path, "2")
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_what_a_killed_writer_has_left_is_removed_by_the_next_one(tmp_path, write, writer):
+    artifact = tmp_path / "artifact"
+    process = writer(artifact, "folder" if write is write_folder else "file")
+    process.kill()
+    process.wait()
+    assert len(list(tmp_path.iterdir())) == 1
+    with whole_or_absent(artifact) as path:
+        write(path, "new")
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+def test_siblings_that_are_not_ours_are_left_alone(tmp_path):
+    """Each is a folder that looks like scratch, of one name or another."""
+    strangers = (".o.csv.original", ".x.jpg.original", ".a.abcdefgh", ".[o].csv.12345678", ".o.csv.12345678")
+    for name in strangers:
+        write_folder(tmp_path / name, "precious")
+    for name in ("o.csv", "*.jpg", "?", "[o].csv"):
+        with whole_or_absent(tmp_path / name) as path:
+            write_file(path, "new")
+        taken = next_scratch(tmp_path / name)
+        write_folder(taken, "precious")  # as ours is called, without our mark
+        with whole_or_absent(tmp_path / name) as path:
+            write_file(path, "newer")
+        assert content_of(taken) == "precious"
+        assert content_of(tmp_path / name) == "newer"
+    assert {content_of(tmp_path / name) for name in strangers} == {"precious"}
+
+
+def next_scratch(artifact):
+    """The scratch folder that the next writer takes."""
+    with whole_or_absent(artifact) as path:
+        path.write_text("")
+    return path.parents[1]
+
+
+@pytest.mark.parametrize("name", [250 * "n" + ".jpeg", 85 * "\u20ac", "-", "\n", os.fsdecode(b"\xff.csv")])
+def test_any_valid_name_can_be_written(tmp_path, write, name):
+    for text in ("first", "second"):
+        with whole_or_absent(tmp_path / name) as path:
+            write(path, text)
+        assert content_of(tmp_path / name) == text
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_writers_at_once_leave_one_whole_artifact(tmp_path, write):
+    artifact = tmp_path / "artifact"
+    texts = [100 * letter for letter in "abcdefgh"]
+
+    def write_again_and_again(text):
+        for _ in range(25):
+            with whole_or_absent(artifact) as path:
+                write(path, text)
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(write_again_and_again, texts))
+    assert content_of(artifact) in texts
+    assert list(tmp_path.iterdir()) == [artifact]
+
+
+@pytest.mark.parametrize("leads_to", ["file", "folder", "nothing"])
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, write, leads_to):
+    target, artifact = tmp_path / "target", tmp_path / "artifact"
+    artifact.symlink_to(target)
+    if leads_to == "file":
+        write_file(target, "precious")
+    elif leads_to == "folder":
+        write_folder(target, "precious")
+    if leads_to == "folder" and write is write_file:
+        with pytest.raises(DataError, match="is a folder"), whole_or_absent(artifact) as path:
+            write(path, "new")
+    else:
+        with whole_or_absent(artifact) as path:
+            write(path, "new")
+        assert content_of(artifact) == "new"
+        assert not artifact.is_symlink()
+    assert leads_to == "nothing" or content_of(target) == "precious"
+
+
+def test_an_output_beside_a_folder_of_nearly_its_name_takes_nothing_from_it(tmp_path, command_line):
+    write_folder(tmp_path / ".o.csv.original", "precious")
+    (tmp_path / "in.csv").write_text("image_id,rle\na,1 1\n")
+    name = 251 * "o" + ".csv"
+    for output in ("o.csv", name):
+        words = ("convert", tmp_path / "in.csv", "-o", tmp_path / output, "--to", "carvana", "--shape", 2, 2)
+        status, _, errors = command_line(*words)
+        assert (status, errors) == (0, "")
+        assert (tmp_path / output).read_text() == "image_id,rle\na,1 1\n"
+    assert content_of(tmp_path / ".o.csv.original") == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {".o.csv.original", "in.csv", "o.csv", name}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pipeline.artifacts import whole_or_absent
 from pipeline.config import GeneratedData, KaggleData
 from pipeline.data import portraits
 from pipeline.errors import DataError, some
+from pipeline.locks import one_at_a_time
 from pipeline.rle import encode
 
 JPEG_QUALITY = 92
@@ -64,13 +66,21 @@ def write_generated(settings: GeneratedData) -> KaggleData:
     seed = settings.seed
     origin = {"seed": seed, "settings": settings.model_dump(mode="json", exclude={"root", "seed"}), "code": code}
     if _origin_of(root) != origin:
-        if strange := _others(root):
-            raise DataError(f"data.root: {root} is to be drawn anew, and has other files in it: {some(strange)}")
-        with whole_or_absent(root) as new:
-            _write_subset(new, "train", _plan(settings, seed, "train"), seed)
-            _write_subset(new, "test", _plan(settings, seed, "test"), seed)
-            (new / STAMP).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        lock = f".pipeline-lock-{hashlib.sha256(os.fsencode(root.name)).hexdigest()[:16]}"
+        with one_at_a_time(root.parent / lock):
+            if _origin_of(root) != origin:  # no other process has drawn it meanwhile
+                _draw(settings, origin)
     return KaggleData(source="kaggle", root=root, test_truth="truth.csv", group_column="person")
+
+
+def _draw(settings: GeneratedData, origin: dict[str, Any]) -> None:
+    root, seed = settings.root, settings.seed
+    if strange := _others(root):
+        raise DataError(f"data.root: {root} is to be drawn anew, and has other files in it: {some(strange)}")
+    with whole_or_absent(root) as new:
+        _write_subset(new, "train", _plan(settings, seed, "train"), seed)
+        _write_subset(new, "test", _plan(settings, seed, "test"), seed)
+        (new / STAMP).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
 
 
 def _others(root: Path) -> list[str]:

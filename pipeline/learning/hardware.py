@@ -13,7 +13,7 @@ from typing import IO, Literal
 import torch
 
 from pipeline.errors import DataError
-from pipeline.locks import try_lock
+from pipeline.locks import open_lock, try_lock
 from pipeline.rle.threads import available_cores
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,7 +25,7 @@ SHARED_MEMORY = Path("/dev/shm")
 AHEAD = 3
 """Batches of a loader process that may lie there: PyTorch has it prepare two, and one is being used."""
 
-_reserved: list[IO[str]] = []  # closed, and so given back, when the process ends
+_reserved: list[IO[bytes]] = []  # closed, and so given back, when the process ends
 
 
 def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
@@ -43,7 +43,7 @@ def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    taken: dict[str, IO[str]] = {}
+    taken: dict[str, IO[bytes]] = {}
     for device in devices:
         path = (folder or Path(tempfile.gettempdir())) / f"pipeline-gpu-{device}.lock"
         if len(taken) < count and (lock := _open_locked(path)):
@@ -55,11 +55,14 @@ def reserve_gpus(count: int, folder: Path | None = None) -> list[str]:
     return list(taken)
 
 
-def _open_locked(path: Path) -> IO[str] | None:
-    try:
-        file = path.open("r")  # of another user, it may be, which can be locked and not be written to
+def _open_locked(path: Path) -> IO[bytes] | None:
+    """The file if its lock is free; a symbolic link, which anyone may have put into the folder, is no lock."""
+    if path.is_symlink():
+        return None
+    try:  # of another user, it may be, which can be locked and not be written to
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except FileNotFoundError:
-        file = path.open("a")
+        file = open_lock(path)
     if try_lock(file):
         return file
     file.close()

@@ -35,6 +35,7 @@ from pipeline.data.sources import Sample, Source, open_source
 from pipeline.errors import DataError
 from pipeline.findings import Mask, readings
 from pipeline.geometry import shrink
+from pipeline.locks import one_at_a_time
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.object_store import fetch, files_to_fetch
 from pipeline.records import Record, record_of, recorded
@@ -80,9 +81,14 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
 
 def fetch_data(data: DataSettings, console: Console) -> None:
     """Copy what is not yet in ``data.root`` from ``data.url``."""
-    names = files_to_fetch(data.url, filter(None, data.places), data.root)
-    for _ in track(fetch(data.url, names, data.root), len(names), "prepare: fetch", console):
-        pass
+    wait = f"prepare: waiting for another process that copies to {data.root}"
+    places = [place for place in data.places if place]
+    names = files_to_fetch(data.url, places, data.root)
+    if names:
+        with one_at_a_time(data.root / ".pipeline-lock", lambda: console.print(wait)):
+            names = files_to_fetch(data.url, places, data.root)  # without those that another process has copied
+            for _ in track(fetch(data.url, names, data.root), len(names), "prepare: fetch", console):
+                pass
     console.print(f"prepare: {len(names)} files copied from {data.url} to {data.root}")
 
 

@@ -43,7 +43,7 @@ from pipeline.command import (
 from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
 from pipeline.graph import Graph
-from pipeline.locks import try_lock, wait_for_lock
+from pipeline.locks import open_lock, try_lock, wait_for_lock
 from pipeline.next_step import check_of_submission, say_next
 from pipeline.processes import PYTHON, environment, stand_ins
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
@@ -215,6 +215,8 @@ def _link(settings: Experiment, folder: Path) -> None:
     """Make the links that Snakemake is to find in its folder."""
     for link, target in Graph(settings, cores=1).links.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        if (folder / link).is_dir() and not (folder / link).is_symlink():  # in a copy that has followed links
+            shutil.rmtree(folder / link)
         (folder / link).unlink(missing_ok=True)
         (folder / link).symlink_to(target)
 
@@ -312,7 +314,7 @@ def _only_run(folder: Path) -> Iterator[None]:
     Snakemake's own lock stays behind when it is killed, and then wants to be unlocked by hand.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".running").open("w") as lock:
+    with open_lock(folder / ".running") as lock:
         if not try_lock(lock):
             raise DataError(f"{folder}: another run of this experiment is at work")
         yield
@@ -324,7 +326,9 @@ def _wait_for_earlier_jobs(logs: Path, console: Console) -> None:
     A job holds the lock of its log as long as it is at work.
     """
     for log in sorted(logs.glob("*.log")):
-        with log.open("a") as file:
+        if log.is_symlink() or not log.is_file():  # no job's: a job that begins puts a file of its own there
+            continue
+        with open_lock(log) as file:
             if not try_lock(file):
                 console.print(f"run: waiting for a job of an earlier run, see {log}")
                 wait_for_lock(file)

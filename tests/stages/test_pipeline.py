@@ -178,6 +178,26 @@ def test_later_runs_do_only_what_is_needed(two_networks, tmp_path, python):
     assert rows["ensemble"]["test"] == scored["score"]
 
 
+def test_links_in_an_experiments_folder_are_replaced_and_not_written_through(one_network, tmp_path, python):
+    run = one_network.copy(tmp_path / "run")
+    artifacts = run.artifacts
+    artifacts.score.unlink()
+    artifacts.results.unlink()
+    logs = [artifacts.log(job) for job in ("score", "report", "snakemake")]
+    planted = [artifacts.folder / ".running", artifacts.score, *logs, artifacts.log("train-unet-fold0")]
+    targets = [tmp_path / f"precious{number}" for number in range(len(planted))]
+    for path, target in zip(planted, targets, strict=True):
+        target.write_text("precious")
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+    again = python("-m", "pipeline", "run", "--experiment", run.experiment)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [target.read_text() for target in targets] == ["precious"] * len(targets)
+    assert [path.name for path in planted if path.is_symlink()] == ["train-unet-fold0.log"]  # no job has written it
+    assert "report: open" in artifacts.log("report").read_text()
+    assert json.loads(artifacts.score.read_text()) == json.loads(one_network.artifacts.score.read_text())
+
+
 def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(
     one_network, tmp_path, write_experiment, python
 ):

@@ -1,10 +1,14 @@
 import os
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.config import UNNAMED, load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images, read_true_masks
@@ -157,3 +161,64 @@ def test_classes_that_overlap_are_refused_where_they_exclude_each_other(
     for name in ("up", "low"):
         alone = ("--set", f"data.classes=[{name}]", "--set", "data.sample_submission=null")
         assert command_line("prepare", "-e", experiment, *alone)[::2] == (0, "")
+
+
+SLOWLY = """
+import sys, time
+from fsspec.implementations.local import LocalFileSystem
+from pipeline.__main__ import app
+from pipeline.command import run_command
+from pipeline.data import portraits
+
+draw = portraits.draw_portrait
+portraits.draw_portrait = lambda *a: (time.sleep(0.6), draw(*a))[1]
+get_file = LocalFileSystem.get_file
+LocalFileSystem.get_file = lambda *a, **k: (get_file(*a, **k), time.sleep(0.6))
+run_command(app)
+"""
+
+
+@pytest.fixture
+def prepare_at_once(tmp_path, write_experiment):
+    """``prepare_at_once(data)``: two processes, of an experiment each, the second while the first makes the data."""
+
+    def call(data, folder):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        processes = []
+        for name in ("first", "second"):
+            workspace = tmp_path / name
+            workspace.mkdir()
+            command = [sys.executable, "-c", SLOWLY, "prepare", "-e", write_experiment(workspace, data=data)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+            end = time.monotonic() + 60
+            while not any(path.name.startswith(".") for path in folder.rglob("*")):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        results = [(*process.communicate(), process.returncode) for process in processes]
+        assert [(errors, status) for _, errors, status in results] == [("", 0)] * 2
+        tables = [(tmp_path / name / "kfold" / "tiny" / "images.csv").read_bytes() for name in ("first", "second")]
+        assert tables[0] == tables[1]
+        assert not [path for path in folder.rglob(".*") if path.name != ".DS_Store"]
+        return [printed for printed, _, _ in results]
+
+    return call
+
+
+def test_two_experiments_that_draw_one_data_set_at_once_get_the_same_one(tmp_path, prepare_at_once):
+    root = tmp_path / "data" / "drawn"
+    root.parent.mkdir()
+    data = {"source": "generated", "root": str(root), "people": 12, "test_people": 4, "heights": [200, 240]}
+    prepare_at_once(data, root.parent)
+    assert {path.name for path in root.parent.iterdir()} == {"drawn"}
+
+
+def test_two_experiments_that_fetch_one_data_set_at_once_copy_each_file_once(tmp_path, competition, prepare_at_once):
+    remote = competition(train=20)
+    root = tmp_path / "copy"
+    root.mkdir()
+    data = {"source": "kaggle", "url": f"file://{remote.root}", "root": str(root)}
+    first, second = prepare_at_once(data, root)
+    copied = sum(path.is_file() for path in remote.root.rglob("*"))
+    assert f"prepare: {copied} files copied" in first
+    assert f"prepare: waiting for another process that copies to {root}\nprepare: 0 files copied" in second
