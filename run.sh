@@ -14,6 +14,12 @@ export PYTHONPATH="$project"
 
 say() { printf '%s\n' "run.sh: $*" >&2; }
 
+trap 'say interrupted; exit 130' INT
+if [[ "$project" == *:* ]]; then
+    say "Python imports nothing from a folder with ':' in its path: rename $project"
+    exit 1
+fi
+
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
@@ -32,16 +38,16 @@ setup() {
         return
     fi
     # A set-up that was cut off may have left a Python without pip.
-    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! "$venv/bin/python" -P -m pip --version >/dev/null 2>&1; then
         python="$(find_python)"
         say "creating $venv with $("$python" --version)"
-        "$python" -m venv --clear "$venv" || { say "cannot create $venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+        "$python" -P -m venv --clear "$venv" || { say "cannot create $venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
     fi
     say "installing requirements.txt (a few minutes the first time)"
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile -r "$project/requirements.txt"
+    "$venv/bin/python" -P -m pip install -qq --disable-pip-version-check --no-compile -r "$project/requirements.txt"
     # pip compiles on one core; this uses all, and works where Python itself is told not to write bytecode.
-    "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
+    "$venv/bin/python" -P -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
     cp "$project/requirements.txt" "$stamp"
     say "set up"
 }
@@ -67,6 +73,10 @@ case "${1:-}" in
         if [[ $# -eq 0 || "$1" == -* ]]; then
             set -- "$project/pipeline/experiments/demo.yaml" "$@"
         fi
-        exec "$venv/bin/python" -P -m pipeline run --experiment "$@"
+        trap - INT
+        # Python starts with a traceback if it is interrupted before it has read a line; the pipeline takes it up then.
+        later=(env --block-signal=INT)
+        "${later[@]}" true 2>/dev/null || later=()
+        exec ${later[@]+"${later[@]}"} "$venv/bin/python" -P -m pipeline run --experiment "$@"
         ;;
 esac

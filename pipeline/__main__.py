@@ -15,6 +15,7 @@ import typer
 import typer.core
 
 from pipeline.command import run_command
+from pipeline.interrupts import raise_once
 
 COMMANDS = (
     *("run", "prepare", "split", "pseudo", "train", "predict", "ensemble", "tune", "submit", "score", "report"),
@@ -44,6 +45,7 @@ class LazyCommands(typer.core.TyperGroup):
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         module = _module(name)
         app.command(name)(getattr(importlib.import_module(f"pipeline.stages.{module}"), module))
+        raise_once()
         return name, typer.main.get_command(app), rest
 
 

@@ -17,6 +17,7 @@ from numba.np import linalg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline import interrupts
 from pipeline.errors import DataError
 from pipeline.locks import wait_for_lock
 from pipeline.rle import RleError
@@ -68,8 +69,8 @@ def join_run(parent: int) -> None:
 
 
 def make_console(quiet: bool) -> Console:
-    """A console that prints plain unwrapped text wherever it is not a terminal."""
-    console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    """A console that prints texts as they are, and unwrapped wherever it is not a terminal."""
+    console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = LOG_WIDTH
     return console
@@ -86,16 +87,30 @@ def track(items: Iterable[Item], total: int, what: str, console: Console) -> Ite
 def run_command(command: Callable[..., Any]) -> None:
     """Run a Typer app, or one stage's function as a script of its own.
 
-    Wrong data ends in one message on stderr and status 1, wrong usage in status 2; a traceback is a bug.
+    Wrong data ends in one message on stderr and status 1, wrong usage in status 2, Ctrl-C in status 130; a traceback
+    is a bug.
     """
     if PARENT in os.environ:
         join_run(int(os.environ[PARENT]))
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: of names that are no UTF-8 text
     linalg.ensure_blas = _no_blas
     atexit.register(gc.freeze)  # else Python spends a quarter of a second on collecting numba's cycles before it ends
     app = command
     if not isinstance(command, typer.Typer):
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         app.command()(command)
+        interrupts.raise_once()
+    try:
+        _run(app)
+    except BaseException:  # an interrupted library may raise whatever it likes
+        if not interrupts.was_received():
+            raise
+        interrupts.end_at_once()
+        print(interrupts.MESSAGE, file=sys.stderr)
+        sys.exit(interrupts.STATUS)
+
+
+def _run(app: typer.Typer) -> None:
     try:
         app()
     except (DataError, RleError) as error:
@@ -116,8 +131,9 @@ def _no_blas() -> None:
 
 
 def _fail(message: str) -> None:
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    if not interrupts.was_received():
+        for line in message.splitlines():
+            print(f"error: {line}", file=sys.stderr)
     sys.exit(1)
 
 

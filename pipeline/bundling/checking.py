@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from pipeline import PROJECT
 from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, settings_text, write_text
 from pipeline.bundling import execute
 from pipeline.bundling.contents import MANIFEST, NOTEBOOK, write_settings
@@ -21,6 +20,7 @@ from pipeline.bundling.plans import first_photographs
 from pipeline.config import Experiment
 from pipeline.data.cache import image_sizes, read_images
 from pipeline.errors import DataError
+from pipeline.processes import PYTHON, environment
 from pipeline.records import record_of
 from pipeline.rle import dices, read_csv
 from pipeline.safe_paths import join_inside
@@ -101,7 +101,7 @@ class Room:
             DataError: a cell has failed.
         """
         alone = without_network()
-        environment = {
+        variables = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder / "home"),
             "EXPERIMENT": str(Artifacts(self.folder / "bundle", self.settings.name).settings),
@@ -110,7 +110,7 @@ class Room:
         }
         command = [*alone, sys.executable, "-I", execute.__file__, self.folder / "bundle" / NOTEBOOK]
         done = subprocess.run(
-            command, env=environment, cwd=self.folder, capture_output=True, text=True, errors="replace", check=False
+            command, env=variables, cwd=self.folder, capture_output=True, text=True, errors="replace", check=False
         )
         if done.returncode:
             raise DataError(f"the notebook fails:\n{done.stderr.strip()}")
@@ -120,10 +120,11 @@ class Room:
         """Expect the rows that the command ``segment`` makes of the experiment with these options."""
         experiment = self.folder / "experiment.yaml"
         write_text(experiment, settings_text(self.settings))
-        command = [sys.executable, "-m", "pipeline", "segment", "--experiment", experiment, self.images, *options]
+        command = [*PYTHON, "pipeline", "segment", "--experiment", experiment, self.images, *options]
         command += ["--csv", self.expected, "--sample", self.sample]
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, errors="backslashreplace", check=False
+        )
         if done.returncode:
             raise DataError(done.stderr.strip())
 

@@ -10,6 +10,7 @@ bundle.json                 options of the command ``segment``, packages by modu
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib.metadata import packages_distributions, version
 from modulefinder import ModuleFinder
@@ -24,6 +25,7 @@ from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, EasyPortraitData, Experiment
 from pipeline.data.cache import ids_have_suffixes
 from pipeline.learning.predictor import stored_blend, used_models
+from pipeline.next_step import shell_line
 from pipeline.records import MADE_BY, record_of
 from pipeline.yaml_files import dump_yaml
 
@@ -44,10 +46,10 @@ Predicts by {plan}. No step on Kaggle needs the internet.
 2. Upload this folder as a dataset: `kaggle datasets init -p .`, give it a name in `dataset-metadata.json`, and
    `kaggle datasets create -p . --dir-mode zip`.
 3. Import `notebook.ipynb` into the competition; attach this dataset and the competition's data; turn the internet off.
-4. Its first step looks for a folder `{images}` and for `{sample}`. Edit the paths where these are called otherwise.
+4. Its first step looks for a folder {images} and for {sample}. Edit the paths where these are called otherwise.
 
 Elsewhere: `IMAGES=... SAMPLE=... jupyter execute notebook.ipynb` in this folder, or without a notebook
-`python -m pipeline segment --experiment {settings} IMAGES --csv submission.csv --sample SAMPLE {options}`.
+{command}.
 """
 
 
@@ -70,18 +72,26 @@ def write_bundle(folder: Path, settings: Experiment, plan: Plan) -> None:
     of_ids = ["--suffix"] if sample is None and ids_have_suffixes(Artifacts.of(settings)) else []
     nbformat.write(make_notebook(experiment, images, sample, options + of_ids, str(plan)), folder / NOTEBOOK)
     write_text(folder / "requirements.txt", "".join(f"{line}\n" for line in sorted(set(needs.values()), key=str.lower)))
+    command = ["python", "-m", "pipeline", "segment", "--experiment", experiment, "IMAGES"]
     readme = README.format(
         name=settings.name,
         plan=plan,
-        settings=experiment,
-        images=images,
-        sample=sample or "SAMPLE",
-        options=" ".join(options + of_ids),
+        images=code_span(images),
+        sample=code_span(sample or "SAMPLE"),
+        command=code_span(shell_line([*command, "--csv", "submission.csv", "--sample", "SAMPLE", *options, *of_ids])),
     )
     write_text(folder / "README.md", readme)
     files = sorted(path for path in copy.folder.rglob("*") if path.is_file())
     prints = {path.relative_to(folder).as_posix(): fingerprint(path) for path in files}
     write_json(folder / MANIFEST, {"experiment": settings.name, "options": options, "needs": needs, "files": prints})
+
+
+def code_span(text: str) -> str:
+    """Return a text as code in Markdown, whatever is in it; what cannot be printed as Python writes it."""
+    text = text if text.isprintable() else repr(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    room = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{room}{text}{room}{fence}"
 
 
 def write_experiment(copy: Artifacts, settings: Experiment, plan: Plan) -> None:

@@ -18,15 +18,16 @@ from pathlib import Path
 def find(variable, name):
     """The path in an environment variable, or the first one of that name here or among Kaggle's inputs."""
     levels = ["", *("/kaggle/input/" + depth * "*/" for depth in range(1, 5))]
-    found = [os.environ.get(variable), *(path for level in levels for path in sorted(glob.glob(level + name)))]
+    pattern = glob.escape(name)
+    found = [os.environ.get(variable), *(path for level in levels for path in sorted(glob.glob(level + pattern)))]
     path = next(filter(None, found), None)
     if path is None:
         raise FileNotFoundError(f"{name} is not among the inputs: attach it, or write its path here as {variable}")
     return Path(path).resolve()
 
 
-EXPERIMENT = find("EXPERIMENT", "$settings")
-IMAGES = find("IMAGES", "$images")
+EXPERIMENT = find("EXPERIMENT", $settings)
+IMAGES = find("IMAGES", $images)
 SAMPLE = $sample
 BUNDLE = EXPERIMENT.parents[2]
 print(EXPERIMENT, IMAGES, SAMPLE, sep="\\n")''')
@@ -40,7 +41,7 @@ import sys
 for module, requirement in json.loads((BUNDLE / "bundle.json").read_text())["needs"].items():
     if importlib.util.find_spec(module) is None:
         print("installing", requirement)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", BUNDLE / "wheels"]
+        pip = [sys.executable, "-Pm", "pip", "install", "--quiet", "--no-index", "--find-links", BUNDLE / "wheels"]
         subprocess.run([*pip, requirement])"""
 
 PREDICTION = Template("""\
@@ -76,8 +77,8 @@ def make_notebook(
         options: further ones of the command ``segment``.
         plan: what these amount to, in words.
     """
-    find_sample = 'os.environ.get("SAMPLE")' if sample is None else f'find("SAMPLE", "{sample}")'
-    places = PLACES.substitute(settings=settings_file, images=images, sample=find_sample)
+    find_sample = 'os.environ.get("SAMPLE")' if sample is None else f'find("SAMPLE", {sample!r})'
+    places = PLACES.substitute(settings=repr(settings_file), images=repr(images), sample=find_sample)
     cells = [
         new_markdown_cell(
             f"# {Path(settings_file).parent.name}\n\nMasks of the test images by {plan}. No step needs the internet."

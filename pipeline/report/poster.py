@@ -63,9 +63,9 @@ def draw_grid(columns: Sequence[Column], title: str, path: Path) -> None:
         for axis, picture in zip(of_column, column.pictures, strict=True):
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[], frame_on=False)
-        of_column[0].set_title(column.title, fontsize=8)
+        of_column[0].set_title(column.title, fontsize=8, parse_math=False)  # an id may have dollars
     for axis, line in zip(axes[:, 0], LINES, strict=True):
         axis.set_ylabel(line, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path, dpi=110, format="png")
     plt.close(figure)

@@ -1,0 +1,27 @@
+"""What `python -m pipeline` does before its imports, which take a third of a second."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pipeline.interrupts import end_at_once
+
+_PROJECT = os.path.dirname(os.path.dirname(__file__))
+
+
+def begin() -> None:
+    """Have Ctrl-C end the process in one line, and import nothing from the working directory."""
+    end_at_once()
+    if not _is_here(_PROJECT):
+        # Python looks there first, and in what an empty part of PYTHONPATH stands for; any file may be called like a
+        # module.
+        sys.path[:] = [place for place in sys.path if not _is_here(place)]
+
+
+def _is_here(folder: str) -> bool:
+    """Say whether a folder is the working directory."""
+    try:
+        return os.path.samefile(folder or ".", ".")
+    except OSError:
+        return False
