@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 LOG_WIDTH = 120  # of tables in a file or a pipe
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -133,7 +135,8 @@ def _no_blas() -> None:
 def _fail(message: str) -> None:
     if not interrupts.was_received():
         for line in message.splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            # A name's control characters would be obeyed by the terminal.
+            print(f"error: {_CONTROL.sub(lambda found: repr(found[0])[1:-1], line)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -371,3 +375,31 @@ def test_weights_are_of_the_members(tiny):
     assert "weights need a number for each of unet, unet@mirrored, not all 0" in message
     message = message_of(tiny, "ensemble.weights={unet: 2, unet@mirrored: 1}")
     assert "weights need a number for each of unet, not all 0" in message
+
+
+@pytest.mark.parametrize("key", ["workspace", "data.root", "weights_dir"])
+def test_a_folder_that_no_text_file_can_name_is_one_line(tmp_path, write_experiment, command_line, monkeypatch, key):
+    (tmp_path / "\udcff").mkdir()
+    experiment = write_experiment(tmp_path)
+    monkeypatch.chdir(tmp_path / "\udcff")
+    status, out, err = command_line("prepare", "-e", experiment, "--set", f"{key}=.")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"setting {key!r} is '{tmp_path}/\\udcff': its name is no UTF-8 text" in err
+    status, out, err = command_line("prepare", "-e", experiment, "--set", f'{key}="a\\0b"')
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"setting {key!r} is 'a\\x00b': embedded null byte" in err
+
+
+def test_names_that_cannot_be_printed_end_no_command_and_rule_no_terminal(tmp_path):
+    (tmp_path / "a\udcff.csv").write_text("id,rle\na,1 3\n")
+    (tmp_path / "\x1b[2J.csv").write_text("id,rle\na,3 1 1 1\n")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8:strict"}
+    words = [sys.executable, "-P", "-m", "pipeline", "lint"]
+    done = [
+        subprocess.run([*words, name], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        for name in ("a\udcff.csv", "\x1b[2J.none")
+    ]
+    assert (done[0].returncode, done[0].stderr) == (0, "")
+    assert "a\\udcff.csv: 1 rows, 0 errors" in done[0].stdout
+    assert done[1].returncode != 0
+    assert "\x1b" not in done[1].stderr

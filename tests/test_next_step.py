@@ -1,4 +1,8 @@
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +10,7 @@ from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.command import PARENT
 from pipeline.config import load_experiment
-from pipeline.next_step import check_of_submission, next_stage
+from pipeline.next_step import check_of_submission, next_stage, shell_line
 
 NETWORK = {"architecture": "Unet", "encoder": "resnet18", "options": {"decoder_channels": [32, 16, 16, 8, 8]}}
 
@@ -68,6 +72,51 @@ def test_pseudo_labels_come_before_the_training_where_there_are_any(tmp_path, wr
     assert next_stage("pseudo", settings) == ["train", "--model", "unet", "--fold", "0"]
 
 
+HOSTILE = (
+    *(
+        "a b",
+        "it's",
+        'a"b',
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "a;b",
+        "a&b",
+        "*",
+        "[x]",
+        "{a,b}",
+        "~",
+        "#",
+        "!x",
+        "\\",
+        "%s",
+        "",
+    ),
+    *("a\nb", "\x1b[2J", "\t", "\udcff\xe9", "\u2028", ":dog:", "'\\\n"),
+)
+
+
+def test_a_printed_command_has_the_words_that_it_was_made_of():
+    line = shell_line(["printf", r"%s\0", *HOSTILE])
+    assert line.isprintable()
+    shown = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+    assert shown == b"".join(os.fsencode(word) + b"\0" for word in HOSTILE)
+
+
+@pytest.mark.parametrize("name", ["-b.csv", ":dog:.csv", "it's; $(touch x).csv", "a\n\udcff.csv"])
+def test_a_file_of_any_name_can_be_pasted(tmp_path, command_line, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable])
+    Path("a.csv").write_text("id,mask\n1,1 3\n")
+    status, out, err = command_line("vote", "a.csv", "a.csv", "-o", tmp_path / name)
+    assert (status, err) == (0, "")
+    line = out.splitlines()[-1]
+    assert line.startswith("next: ")
+    pasted = subprocess.run(["bash", "-c", line.removeprefix("next: ")], capture_output=True, text=True, check=False)
+    assert (pasted.returncode, pasted.stderr) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", name}
+
+
 @pytest.mark.parametrize("column", ["part", "class", None])
 def test_the_submission_is_looked_through_by_its_own_columns(
     tmp_path, write_experiment, competition, command_line, column
@@ -99,7 +148,7 @@ def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_pat
     monkeypatch.chdir(tmp_path)
     line = shlex.split(command_line(*words)[1].splitlines()[-1])
     assert line[:3] == ["next:", "env", f"PYTHONPATH={PROJECT}"]
-    assert line[4:] == ["-m", "pipeline", "lint", "c d.csv", "--format", "kaggle"]
+    assert line[4:] == ["-P", "-m", "pipeline", "lint", "c d.csv", "--format", "kaggle"]
     monkeypatch.setattr("pipeline.command.join_run", lambda _: None)
     monkeypatch.setenv(PARENT, "1")
     assert "next: " not in command_line(*words)[1]

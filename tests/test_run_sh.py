@@ -64,6 +64,37 @@ def test_a_set_up_that_was_cut_off_is_begun_anew(tmp_path):
     subprocess.run([tmp_path / ".venv" / "bin" / "python", "-m", "pip", "--version"], check=True, capture_output=True)
 
 
+def test_a_set_up_imports_nothing_from_where_it_is_called(tmp_path):
+    project, here = tmp_path / "project", tmp_path / "here"
+    for folder in (project, here):
+        folder.mkdir()
+    (project / "run.sh").write_text((PROJECT / "run.sh").read_text())
+    (project / "requirements.txt").touch()
+    for name in ("pip", "venv", "compileall", "random", "sys"):
+        (here / f"{name}.py").write_text("open('sprung', 'w')\n")
+    result = subprocess.run(
+        ["bash", str(project / "run.sh"), "setup"],
+        cwd=here,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert not (here / "sprung").exists()
+
+
+def test_a_folder_that_python_imports_nothing_from_is_refused(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    script = tmp_path / "a:b" / "run.sh"
+    script.write_text((PROJECT / "run.sh").read_text())
+    result = subprocess.run(["bash", str(script), "setup"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"run.sh: Python imports nothing from a folder with ':' in its path: rename {tmp_path / 'a:b'}\n"
+    )
+
+
 @pytest.mark.skipif(not (PROJECT / ".venv/requirements.installed").exists(), reason="not set up by run.sh")
 def test_paths_are_relative_to_where_it_is_called(tmp_path):
     (tmp_path / "mine.yaml").write_text(

@@ -2,11 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from matplotlib import mathtext
 from PIL import Image
 
 from pipeline.geometry import restore
 from pipeline.report import preview
-from pipeline.report.poster import LINES, draw_grid
+from pipeline.report.pictures import Sight
+from pipeline.report.poster import LINES, Column, draw_grid
 from pipeline.report.preview import draw_preview
 from pipeline.rle import from_edges
 
@@ -44,3 +46,13 @@ def test_a_preview_has_images_of_the_fold_alone_and_their_own_dice(run, drawn, t
     assert len({column.title for column in drawn}) == 6
     with Image.open(tmp_path / "preview.png") as picture:
         assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize("title", ["$", "a$\\frac{$b", "$x_1$", "{}", "a\\nb\n"])
+def test_a_title_is_not_taken_for_a_formula(tmp_path, title, monkeypatch):
+    shown = []
+    monkeypatch.setattr(mathtext.MathTextParser, "parse", lambda *_, **__: shown.append(1))
+    sight = Sight(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool), (8, 8))
+    draw_grid([Column(title, sight, np.zeros((8, 8), bool))], title, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").exists()
+    assert shown == []

@@ -1,4 +1,6 @@
+import html
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,9 +8,10 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from pipeline.bundling.checking import Room
-from pipeline.bundling.contents import names_of_data, needed_packages
+from pipeline.bundling.contents import code_span, names_of_data, needed_packages
 from pipeline.bundling.execute import execute
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Estimate, Plan, Trial, best_within, masks_by, possible_plans
@@ -103,6 +106,49 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_test_images(tmp_path, mo
     monkeypatch.delenv("IMAGES", raising=False)
     exec(places, found := {})
     assert found["IMAGES"] == tmp_path / "portraits" / "images" / "test"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        't");open("sprung", "w");("',
+        "t'\"",
+        "$images",
+        "a\\nb\nc",
+        "[ab]*",
+        "{x}",
+        "```",
+        "t\u00e9st #1",
+        '"""',
+        "\\",
+        "-x",
+    ],
+)
+def test_data_of_any_name_are_found_and_run_no_code(tmp_path, monkeypatch, name):
+    notebook = make_notebook("kfold/tiny/experiment.yaml", f"{name}/images", f"{name}/sample.csv", [name], "all")
+    nbformat.validate(notebook)
+    (tmp_path / "kfold" / "tiny").mkdir(parents=True)
+    (tmp_path / "kfold" / "tiny" / "experiment.yaml").touch()
+    (tmp_path / name / "images").mkdir(parents=True)
+    (tmp_path / name / "sample.csv").touch()
+    (tmp_path / "a" / "images").mkdir(parents=True)  # which the name as a pattern would find
+    monkeypatch.chdir(tmp_path)
+    for variable in ("EXPERIMENT", "IMAGES", "SAMPLE"):
+        monkeypatch.delenv(variable, raising=False)
+    places, _, prediction, _ = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    exec(places, found := {})
+    assert (found["IMAGES"], found["SAMPLE"]) == (tmp_path / name / "images", tmp_path / name / "sample.csv")
+    exec(prediction.splitlines()[0], found)
+    assert found["OPTIONS"] == [name]
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("text", ["a", "`a`", "a``b`", "<b>&amp;", "*a*", "[x](y)", "$(id)", "  ", "a\nb", "``"])
+def test_names_are_code_in_markdown(text):
+    shown = MarkdownIt().render(f"for {code_span(text)}, and")
+    assert re.fullmatch(r"<p>for <code>(.*)</code>, and</p>\n", shown)[1] == html.escape(
+        text if "\n" not in text else repr(text), quote=False
+    )
 
 
 def test_nothing_in_it_names_where_it_was_made_or_start_weights(finished, bundled):
