@@ -187,7 +187,7 @@ class Tuning:
 
     found: Postprocess
     found_by_fold: list[Postprocess]
-    """Each without the fold's images; one half where nothing better was found on the others."""
+    """Each without the fold's images."""
     plateau: Plateau
     curve: list[float]
     """The score at each of the 256 thresholds without any other rule."""
@@ -227,13 +227,8 @@ def tune_masks(rows: Rows, objective: Objective, search: Search) -> Tuning:
     short_lists, plateau = _choose_pixel_rules(rows, grid, search)
     masks = _Masks(rows, objective, search, short_lists)
     untuned, found = counts_at(rows.counts, UNTUNED), masks.choose(ALL)
-    by_fold, of_folds = [], {}
-    for fold in range(grid.folds):
-        settings, seen = masks.choose(frozenset([fold])), rows.fold != fold
-        better = objective(masks.counts(settings).take(seen)) > objective(untuned.take(seen))
-        by_fold.append(settings if better else UNTUNED)
-        of_folds[fold] = masks.counts(settings) if better else untuned
-    cross_fitted = _assembled(rows, of_folds)
+    by_fold = [masks.choose(frozenset([fold])) for fold in range(grid.folds)]
+    cross_fitted = _assembled(rows, {fold: masks.counts(each) for fold, each in enumerate(by_fold)})
     outcome = Outcome(untuned, masks.counts(found), cross_fitted, cross_fitted, rows.fold, rows.group)
     curve = [round(float(score), 6) for score in objective(rows.counts)]
     tuning = Tuning(found, by_fold, plateau, curve, outcome.worth(objective), outcome)

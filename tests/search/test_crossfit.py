@@ -314,13 +314,6 @@ def test_of_so_few_groups_that_noise_cannot_be_told_no_loss_is_submitted():
     assert tuning.postprocess == UNTUNED
 
 
-def test_a_fold_whose_other_images_find_nothing_better_than_one_half_stays_there():
-    tuning = wavering(3)
-    assert tuning.found_by_fold[0] == UNTUNED
-    assert tuning.worth.cross_fitted_by_fold[0] == tuning.worth.at_half_by_fold[0]
-    assert tuning.kept
-
-
 def test_a_score_that_is_below_the_cross_fitted_one_is_not_called_optimistic():
     assert wavering(4).worth.optimism == "chosen on the same images, which is optimistic"
     below = wavering(6).worth

@@ -96,6 +96,7 @@ def prepared(request, tmp_path_factory, write_experiment):
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_submitted_is_what_another_reader_reads(prepared, name):
     file, artifacts, classes, sizes, maps = prepared
+    fmt = get_format(name)
     submit(file, [f"data.submission_format={name}"], quiet=True)
     with artifacts.submission.open(newline="", encoding="utf-8") as stream:
         header, *rows = csv.reader(stream)
@@ -105,7 +106,9 @@ def test_what_is_submitted_is_what_another_reader_reads(prepared, name):
         shape = sizes[int(row[0][1:])]
         thresholds = THRESHOLDS[classes]
         expected = restore(prob_hw, *shape, "stretch") >= thresholds[place % len(thresholds)]
-        assert np.array_equal(pixels_of(row[-1], shape, get_format(name)), expected)
+        assert np.array_equal(pixels_of(row[-1], shape, fmt), expected)
+        if fmt.style in ("pairs", "gaps"):
+            assert (row[-1] == fmt.empty) == (not expected.any())
 
 
 @pytest.mark.parametrize("name", ["kaggle", "carvana"])
