@@ -118,6 +118,8 @@ class Metric(NamedTuple):
 
     # No dataclass: for such annotations it looks its module up in sys.modules, where Kaggle need not have put the file.
     formula: Callable[[Counts, float], np.ndarray]
+    title: str
+    """What it is called in tables and on the page."""
     pooled: bool = False
 
     def __call__(self, counts: Counts, both_empty: float = 1.0) -> np.ndarray:
@@ -141,15 +143,18 @@ class Metric(NamedTuple):
 
 
 def metrics_by_name(beta: float = BETA) -> dict[str, Metric]:
-    """All metrics; ``global-dice`` is that of the contrails competition, where large masks weigh more."""
+    """All metrics: a line here is all that another formula needs.
+
+    ``global-dice`` is that of the contrails competition, where large masks weigh more.
+    """
     return {
-        "dice": Metric(dice),
-        "iou": Metric(iou),
-        "global-dice": Metric(dice, pooled=True),
-        "fbeta": Metric(functools.partial(fbeta, beta=beta)),
-        "precision": Metric(precision),
-        "recall": Metric(recall),
-        "tgs-map": Metric(tgs_map),
+        "dice": Metric(dice, "mean Dice per image"),
+        "iou": Metric(iou, "mean IoU per image"),
+        "global-dice": Metric(dice, "Dice of all pixels together", pooled=True),
+        "fbeta": Metric(functools.partial(fbeta, beta=beta), "mean F-beta per image"),
+        "precision": Metric(precision, "mean precision per image"),
+        "recall": Metric(recall, "mean recall per image"),
+        "tgs-map": Metric(tgs_map, "mean precision at IoU 0.50 to 0.95"),
     }
 
 

@@ -6,15 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-TITLES = {
-    "dice": "mean Dice per image",
-    "iou": "mean IoU per image",
-    "global-dice": "Dice of all pixels together",
-    "fbeta": "mean F-beta per image",
-    "precision": "mean precision per image",
-    "recall": "mean recall per image",
-    "tgs-map": "mean precision at IoU 0.50 to 0.95",
-}
+from pipeline.metrics import METRICS
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -23,7 +15,7 @@ def results_table(results: dict[str, Any]) -> Table:
     Args:
         results: the content of ``results.json``.
     """
-    table = Table(title=f"{results['experiment']}: {TITLES[results['metric']]}", title_justify="left")
+    table = Table(title=f"{results['experiment']}: {METRICS[results['metric']].title}", title_justify="left")
     table.add_column("model", no_wrap=True)
     folds = len(results["rows"][0]["folds"])
     headings = [*(f"fold {fold}" for fold in range(folds)), "mean OOF", "tuned OOF*", "submitted"]

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pipeline.artifacts import nan_as_none, settings_text
-from pipeline.metrics import metrics_by_name
+from pipeline.metrics import METRICS, dice, metrics_by_name
 from pipeline.records import MADE_BY
 from pipeline.report.against import Against
 from pipeline.report.charts import Chart, area_chart, learning_charts, threshold_chart
@@ -24,7 +24,6 @@ from pipeline.report.finished import FinishedRun
 from pipeline.report.pictures import COLOURS, draw_mask, panel_item
 from pipeline.report.scores import Scores, error_kinds
 from pipeline.report.selection import extremes, panel_rows, table_rows
-from pipeline.results import TITLES
 
 FOLDER = Path(__file__).parent
 MISSING = "\N{EN DASH}"
@@ -47,7 +46,7 @@ def render_page(run: FinishedRun, scores: Scores, results: dict[str, Any], again
         policy=f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
         run=run,
         results=results,
-        metric=TITLES[results["metric"]],
+        metric=METRICS[results["metric"]].title,
         ensemble=run.tuning["sets"]["ensemble"],
         headline=next(row for row in results["rows"] if row["model"] == "ensemble"),
         scored=len(scores.worst_first),
@@ -185,4 +184,4 @@ def _row(run: FinishedRun, scores: Scores, row: int, in_panel: dict[int, int]) -
 def _value_title(run: FinishedRun) -> str | None:
     """Heading of the metric's own column, where an image's score is not its Dice."""
     metric = run.tuning["metric"]
-    return None if metric in ("dice", "global-dice") else metric
+    return None if METRICS[metric].formula is dice else metric

@@ -82,7 +82,7 @@ def _with_settings(source: str, settings: dict[str, Any]) -> str:
     """The source with other values in the assignments to these constants."""
     lines = source.splitlines(keepends=True)
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and (name := node.targets[0].id) in settings:
+        if isinstance(node, ast.Assign) and (name := getattr(node.targets[0], "id", None)) in settings:
             line = lines[node.lineno - 1]
             begin, end = node.value.col_offset, node.value.end_col_offset
             lines[node.lineno - 1] = line[:begin] + repr(settings[name]) + line[end:]
@@ -95,8 +95,9 @@ def _definitions(body: list[ast.stmt], wanted: set[str]) -> tuple[list[ast.stmt]
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             by_name[node.name] = node
-        elif isinstance(node, ast.Assign):
-            by_name[node.targets[0].id] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            by_name |= {each.id: node for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
         elif isinstance(node, ast.Import | ast.ImportFrom):
             by_name |= {alias.asname or alias.name: _import_of(node, alias) for alias in node.names}
     found: dict[str, ast.stmt] = {}

@@ -249,16 +249,17 @@ def write_rows(path: Path, rows: Rows, counts: Counts, scoring: Scoring, order: 
 def print_scores(title: str, result: dict[str, Any], worst: str, console: Console) -> None:
     """A line for each metric, the headline's with its interval; and one for each class."""
     console.print(title)
+    longest = max(12, *map(len, result["metrics"]))
     for name, value in result["metrics"].items():
         low, high = result["ci95"]
         note = f"   95% interval {low:.6f} to {high:.6f}" if name == result["metric"] else ""
-        console.print(f"  {name:<12} {value:.6f}{note}")
+        console.print(f"  {name:<{longest}} {value:.6f}{note}")
     classes = result.get("classes", {})
     width = max(map(len, ("class", *classes)))
     if classes:
-        console.print(f"{'class':<{width}}" + "".join(f"{name:>13}" for name in result["metrics"]))
+        console.print(f"{'class':<{width}}" + "".join(f"{name:>{longest + 1}}" for name in result["metrics"]))
     for name, metrics in classes.items():
-        console.print(f"{name:<{width}}" + "".join(f"{value:>13.6f}" for value in metrics.values()))
+        console.print(f"{name:<{width}}" + "".join(f"{value:>{longest + 1}.6f}" for value in metrics.values()))
     console.print(worst)
 
 
