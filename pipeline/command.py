@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import interrupts
-from pipeline.errors import DataError
+from pipeline.errors import DataError, clipped
 from pipeline.locks import wait_for_lock
 from pipeline.rle import RleError
 
@@ -134,7 +134,7 @@ def _no_blas() -> None:
 
 def _fail(message: str) -> None:
     if not interrupts.was_received():
-        for line in message.splitlines():
+        for line in map(clipped, message.splitlines()):
             # A name's control characters would be obeyed by the terminal.
             print(f"error: {_CONTROL.sub(lambda found: repr(found[0])[1:-1], line)}", file=sys.stderr)
     sys.exit(1)

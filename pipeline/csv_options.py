@@ -208,14 +208,14 @@ def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTa
     extra = [row_id for row_id in table.ids if row_id not in known]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} of the {len(ids)} ids of {reference.name} are missing: {_some_ids(missing)}")
+        problems.append(f"{len(missing)} of the {len(ids)} ids of {reference.name} are missing: {some(missing)}")
     if extra:
-        problems.append(f"{len(extra)} ids are not in {reference.name}: {_some_ids(extra)}")
+        problems.append(f"{len(extra)} ids are not in {reference.name}: {some(extra)}")
+    from pipeline.linting.sample import other_spellings  # lint's, seldom needed here
+
+    if spellings := other_spellings(extra, missing):
+        examples = some([f"{spelt!a} for {right!a}" for spelt, right in spellings.items()], most=2)
+        problems.append(f"{len(spellings)} ids are spelt otherwise only: {examples}")
     if problems:
         raise DataError(f"{path}: {'; '.join(problems)}")
     return table.take(np.array([row_of[row_id] for row_id in ids], np.int64))
-
-
-def _some_ids(ids: list[str]) -> str:
-    """An excerpt; with quotes where an id has spaces around it, which nobody would see."""
-    return some([row_id if row_id == row_id.strip() else repr(row_id) for row_id in ids])

@@ -189,7 +189,7 @@ class KaggleSource:
                 "are in another column, data.classes if rows are of several classes"
             ) from None
         except RleError as error:
-            if settings.columns is not None or not str(error).endswith(NO_NUMBER):
+            if settings.columns is not None or NO_NUMBER not in str(error):
                 raise
             raise DataError(f"{error}; if these are no masks, name the columns: data.columns=[ID, RLE]") from None
         if settings.classes is not None:

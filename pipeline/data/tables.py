@@ -6,33 +6,37 @@ import re
 import warnings
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import pandas as pd
 from pandas.errors import EmptyDataError, ParserWarning
 
 from pipeline.errors import DataError
+from pipeline.rle import RleError, check_first_line, check_rows, open_unpacked
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A CSV file, with the options of pandas; its first column is a column whatever follows it.
-
-    Where ``usecols`` leaves columns out, fields in excess go unnoticed.
+    """A CSV file, packed or not, with the options of pandas; its first column is a column whatever follows it.
 
     Raises:
-        DataError: the file is empty, is no text in UTF-8, or has rows or quotes that are wrong.
+        DataError: the file is empty, damaged, no text in UTF-8, or has rows or quotes that are wrong.
     """
+    separator = options.get("sep", ",")
     try:
-        with warnings.catch_warnings():
+        check_first_line(path, separator)
+        with warnings.catch_warnings(), open_unpacked(path) as file:
             warnings.simplefilter("error", ParserWarning)  # all that says that fields are lost
-            return pd.read_csv(path, index_col=False, **options)
+            frame = pd.read_csv(file, index_col=False, **options)
+        check_rows(path, separator)  # pandas fills up rows that are too short
+        return frame
     except ParserWarning:
         reason = "its rows have more fields than the header, such as a comma at the end of each"
     except EmptyDataError:
         reason = "is empty; a table with a header is needed"
     except UnicodeDecodeError as error:
         reason = f"is no text in UTF-8: it has the byte {error.object[error.start]:#04x}; save it in that encoding"
-    except (ValueError, BadZipFile) as error:
+    except RleError as error:
+        raise DataError(str(error)) from None
+    except ValueError as error:
         reason = _plainly(str(error))
     raise DataError(f"{path}: {reason}")
 

@@ -25,7 +25,7 @@ from pipeline.linting.sample import (
     other_spellings,
 )
 from pipeline.linting.submission import Finding, Row, Size, SizeOf, Submission, whole_numbers
-from pipeline.rle import FORMATS, RleError, RleFormat, text_to_edges, union
+from pipeline.rle import FORMATS, RleError, RleFormat, explain_text, text_to_edges, union
 
 WRAPPING = 0.02  # share of the masks with runs around the border that is told of; of inverted portraits 2 in 1,315 have
 STARTING_BELOW = 0.1  # share of the masks with positions below the first one that shows another first number
@@ -263,6 +263,8 @@ def _fix_of(fault: Fault, fmt: RleFormat, base: int) -> str:
     if fault.reason == "not a whole number":
         if whole_numbers(fault.row.text) is not None:
             return "--fix leaves only numbers and spaces"
+        if what := explain_text(fault.row.text, fmt):
+            return f"write runs; this is {what}"
         return (
             "write runs, not values of pixels; a probability map needs a threshold first; "
             "or name the RLE column: --columns ID,RLE"

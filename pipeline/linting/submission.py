@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import DataError
-from pipeline.rle import CLASS_SEPARATOR, find_size_columns, open_unpacked, read_column_names
+from pipeline.rle import CLASS_SEPARATOR, find_size_columns, open_unpacked, read_column_names, shown
 
 MOST_DIGITS = 12  # that are read of a number; the largest pixel's has 10
 
@@ -57,7 +57,7 @@ class Row:
         return self.image != "" and self.label != ""
 
     def __str__(self) -> str:
-        return f"row {self.number} (id {self.id})"
+        return f"row {self.number} (id {shown(self.id)})"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Submission:
 def read_submission(
     path: Path, columns: tuple[str, str] | None, class_column: str | None, size_columns: tuple[str, str] | None
 ) -> Submission:
-    """Read a CSV file, also gzipped, as leniently as possible.
+    """Read a CSV file, packed or not, as leniently as possible.
 
     Raises:
         DataError: it is not text, its quotes are wrong, or a class has a "/" in it.

@@ -49,9 +49,11 @@ from .algebra import (
     votes,
 )
 from .codec import decode, edges_to_text, encode, text_to_edges
-from .columns import find_class_column, find_size_columns, read_column_names
+from .columns import check_first_line, find_class_column, find_size_columns, read_column_names
 from .csv_files import read_csv, read_fields, write_csv
-from .formats import FORMATS, RepeatedIdsError, RleError, RleFormat, SizeNeededError, get_format
+from .fields import check_rows
+from .formats import FORMATS, RepeatedIdsError, RleError, RleFormat, SizeNeededError, get_format, shown
+from .leftovers import explain_text
 from .masks import from_edges, to_edges
 from .shapes import (
     Components,
@@ -83,6 +85,8 @@ __all__ = [
     "areas",
     "bounding_box",
     "bounding_boxes",
+    "check_first_line",
+    "check_rows",
     "common",
     "complement",
     "components",
@@ -94,6 +98,7 @@ __all__ = [
     "differences",
     "edges_to_text",
     "encode",
+    "explain_text",
     "fill_holes",
     "find_class_column",
     "find_size_columns",
@@ -112,6 +117,7 @@ __all__ = [
     "read_csv",
     "read_fields",
     "remove_small",
+    "shown",
     "split_class",
     "text_to_edges",
     "to_edges",

@@ -154,6 +154,8 @@ def _tokens(text: str, fmt: RleFormat) -> Iterator[str]:
 
 def _integer(position: int, token: str) -> int:
     """The token's value; not by `int`, which also takes '+1', '1_0', tabs and other scripts' digits."""
+    if len(token) < 10 and token.isascii() and token.isdigit():
+        return int(token)
     if token[:1] == "-" and token[1:].isascii() and token[1:].isdigit():
         raise _wrong(position, token, "negative")
     if not (token.isascii() and token.isdigit()):

@@ -1,11 +1,13 @@
 """Which columns of a CSV file hold ids, classes, RLE texts and sizes: by name, or by the names in use."""
 
 import csv
+import re
 from collections.abc import Container
 from os import PathLike
 
-from .formats import RleError
-from .unpacking import open_unpacked
+from .formats import RleError, shown
+from .leftovers import of_first_line, of_head, of_header
+from .unpacking import BYTE_ORDER_MARK, open_unpacked
 
 # Column names in use, in lower case; the first that a header has is taken.
 _ID_NAMES = ("image_id", "imageid", "id", "image", "img", "image_name", "file_name", "filename", "record_id")
@@ -17,7 +19,7 @@ _HEIGHT_NAMES = ("height", "image_height", "img_height", "height_pixels", "h")
 _WIDTH_NAMES = ("width", "image_width", "img_width", "width_pixels", "w")
 
 LONGEST_HEADER = 2**20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_NAMED = 30  # columns that a message names
 
 
 def read_column_names(
@@ -70,29 +72,62 @@ def column_index(name: str, header: list[str], column: str) -> int:
     """Where the one column of that name is. Raises RleError if there is none, or several."""
     if header.count(column) != 1:
         problem = "several columns" if column in header else "no column"
-        raise RleError(f"{name}: {problem} {column!r}; the columns are {', '.join(header)}")
+        named = ", ".join(map(shown, header[:_MOST_NAMED])) + ", ..." * (len(header) > _MOST_NAMED)
+        raise RleError(f"{name}: {problem} {shown(column)!r}; the columns are {named}")
     return header.index(column)
 
 
 def parse_header(name: str, head: bytes) -> tuple[list[str], int]:
     """The column names without spaces around them, and where the line after them begins; `head` begins the file."""
-    raw = head.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")[0]
-    line = str(raw, "utf-8", errors="replace")
-    if "\0" in line or "\ufffd" in line:
-        raise RleError(f"{name}: not a text in UTF-8, but one in UTF-16 or no text at all: it begins {raw[:20]!r}")
+    raw = head.removeprefix(BYTE_ORDER_MARK).partition(b"\n")[0]
+    check_text(name, raw)
+    line = str(raw, "utf-8")
+    what = of_first_line(line)
     try:
-        header = [column.strip() for column in next(csv.reader([line]), [])]
+        header = [_plain(column) for column in next(csv.reader([line]), [])]
     except csv.Error:  # a field of more than 128 KiB
         header = []
-    if len(header) < 2 or header[1].replace(" ", "").isdigit():  # too few columns, or a first row of data
+    if len(header) < 2 and not what:
+        what = of_header(line) or "the first line is blank" * (not line and len(head) > len(raw))
+    if what or len(header) < 2 or header[1].replace(" ", "").isdigit():  # too few columns, or a first row of data
         raise RleError(
             f"{name}: the first line must name an id and an RLE column, with a comma between, not {line[:80]!r}"
+            + (f" ({what})" * bool(what))
         )
     return header, head.find(b"\n") + 1 or len(head)
 
 
+def check_first_line(path: str | PathLike, separator: str = ",") -> None:
+    """RleError if a table begins as no table with such a separator does; any columns will do."""
+    with open_unpacked(path) as file:
+        raw = file.readline(LONGEST_HEADER).removeprefix(BYTE_ORDER_MARK).rstrip(b"\n")
+    check_text(str(path), raw)
+    line = str(raw, "utf-8")
+    what = of_first_line(line)
+    if not what and separator == "," and separator not in line:
+        what = of_header(line)
+    if what:
+        raise RleError(f"{path}: the first line must name the columns, not {line[:80]!r} ({what})")
+
+
+def check_text(name: str, raw: bytes) -> None:
+    """RleError unless a first line is text in UTF-8."""
+    line = str(raw, "utf-8", errors="replace")
+    if "\0" in line or "\ufffd" in line:
+        what = of_head(raw)
+        raise RleError(
+            f"{name}: not a text in UTF-8, but one in UTF-16 or no text at all: it begins {raw[:20]!r}"
+            + (f" ({what})" * bool(what))
+        )
+
+
+def _plain(column: str) -> str:
+    """A column's name without spaces around it, nor what else is not to be seen."""
+    return column.strip().strip("\ufeff\u200b").strip()
+
+
 def _read_header(path: str | PathLike) -> list[str]:
-    """The column names of a CSV file, also gzipped."""
+    """The column names of a CSV file, packed or not."""
     with open_unpacked(path) as file:
         return parse_header(str(path), file.readline(LONGEST_HEADER))[0]
 
@@ -102,11 +137,17 @@ def _usual_columns(name: str, header: list[str], class_column: str | None) -> tu
     others = {class_column, *(find_size_columns(header) or ())}
     places = [_find(header, names) for names in (_ID_NAMES, _RLE_NAMES)]
     left = [at for at, column in enumerate(header) if column not in others and at not in places]
-    left.sort(key=lambda at: header[at].lower() in _CLASS_NAMES)  # of classes that are ignored
+    # Of classes that are ignored, and the numbers of the rows that pandas writes in front.
+    left.sort(key=lambda at: (_is_index(header[at]), header[at].lower() in _CLASS_NAMES))
     if places.count(None) > len(left):
-        raise RleError(f"{name}: no columns for ids and RLE texts; the columns are {', '.join(header)}")
+        named = ", ".join(map(shown, header[:_MOST_NAMED]))
+        raise RleError(f"{name}: no columns for ids and RLE texts; the columns are {named}")
     id_at, rle_at = (left.pop(0) if at is None else at for at in places)
     return header[id_at], header[rle_at]
+
+
+def _is_index(column: str) -> bool:
+    return column == "" or re.fullmatch(r"Unnamed: [\d.]+", column) is not None
 
 
 def _find(header: list[str], names: tuple[str, ...]) -> int | None:

@@ -1,6 +1,5 @@
 """CSV files of RLE texts <-> `RleTable`, without pandas: the file's bytes are parsed where they lie."""
 
-import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -11,11 +10,12 @@ import numpy as np
 from . import kernels
 from .codec import check_text, text_to_edges
 from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
-from .formats import RepeatedIdsError, RleError, RleFormat, get_format
+from .fields import load, locate, read_names, read_strings, unquoted
+from .formats import RepeatedIdsError, RleError, RleFormat, get_format, shown
+from .leftovers import CELLS, explain_text
 from .masks import pixel_count, turned
 from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
-from .unpacking import open_unpacked
 
 _MISSING = (b"", b"nan", b"NaN")  # an empty field, or what pandas makes of one
 _MOST_NAMED = 3  # ids, or rows of an id, that a message names
@@ -33,7 +33,7 @@ def read_csv(
     sizes: Mapping[str, tuple[int, int]] | None = None,
     unite: bool = False,
 ) -> RleTable:
-    """The masks of a CSV file (also gzipped), one row for each id, in order of first appearance.
+    """The masks of a CSV file (packed or not), one row for each id, in order of first appearance.
 
     columns: the names of the id and the RLE column; otherwise each is found by its usual names, or is the first
         that is nothing else. Other columns are ignored. Ids are strings, whatever they look like.
@@ -52,24 +52,22 @@ def read_csv(
     """
     fmt = get_format(fmt)
     find_sizes = shape is None and sizes is None
-    records = _read_records(Path(path), columns, class_column, size_columns, find_sizes)
-    if sizes is not None:
-        heights, widths = np.array([sizes.get(image, (0, 0)) for image in records.images], np.int64).reshape(-1, 2).T
-    elif shape is not None:
-        pixel_count(shape)
-        heights, widths = np.repeat(np.array(shape, np.int64)[:, None], len(records.ids), axis=1)
-    else:
-        heights, widths = records.heights, records.widths
-    _check_sizes(records, heights, widths)
-    group, first = _groups(records.ids)
-    if first.size < group.size and not unite:
-        raise RepeatedIdsError(_say_repeated(records, group, first))
-    edges, offsets = _read_texts(records, heights, widths, fmt)
-    if first.size < group.size:
-        rows = np.argsort(group, kind="stable")
-        groups = np.concatenate([[0], np.cumsum(np.bincount(group))])
-        edges, offsets = kernels.unite_rows(edges, offsets, rows, groups)
-    return RleTable([records.ids[row] for row in first], offsets, edges, heights[first], widths[first])
+    try:
+        records = _read_records(Path(path), columns, class_column, size_columns, find_sizes)
+        heights, widths = _sizes_of(records, shape, sizes)
+        _check_cells(records)
+        _check_sizes(records, heights, widths)
+        group, first = _groups(records.ids)
+        if first.size < group.size and not unite:
+            raise RepeatedIdsError(_say_repeated(records, group, first))
+        edges, offsets = _read_texts(records, heights, widths, fmt)
+        if first.size < group.size:
+            rows = np.argsort(group, kind="stable")
+            groups = np.concatenate([[0], np.cumsum(np.bincount(group))])
+            edges, offsets = kernels.unite_rows(edges, offsets, rows, groups)
+        return RleTable([records.ids[row] for row in first], offsets, edges, heights[first], widths[first])
+    except MemoryError:
+        raise RleError(f"{path}: does not fit into the memory") from None
 
 
 def read_fields(
@@ -85,13 +83,13 @@ def read_fields(
     Raises RleError if a column is missing, if there are several of its name, or if a row is malformed.
     """
     name = str(path)
-    data, size = _load(Path(path))
+    data, size = load(Path(path))
     header, begin = parse_header(name, data[: min(size, LONGEST_HEADER)].tobytes())
     id_at = text_columns(name, header, columns, class_column)[0]
     places = [column_index(name, header, column) for column in names]
-    rows, fields = _locate(name, data, begin, size, len(header), [id_at, *places])
-    texts = [_strings(name, rows, data, fields[:, at]) for at in range(1, 1 + len(places))]
-    return _names(name, rows, data, fields[:, 0], "id"), texts
+    rows, fields = locate(name, data, begin, size, len(header), [id_at, *places])
+    texts = [read_strings(name, rows, data, fields[:, at]) for at in range(1, 1 + len(places))]
+    return read_names(name, rows, data, fields[:, 0], "id"), texts
 
 
 def write_csv(
@@ -116,8 +114,10 @@ def write_csv(
         file.write(",".join(map(_quoted, [*columns, *([] if sizes is None else ["height", "width"])])) + "\n")
         try:
             file.writelines(",".join(map(_quoted, row)) + "\n" for row in rows)
-        except (RleError, UnicodeError):
+        except RleError:
             raise
+        except UnicodeEncodeError as error:
+            raise RleError(f"{path}: cannot be written in UTF-8: {shown(error.object)}") from None
         except ValueError as error:
             raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
 
@@ -165,7 +165,13 @@ class _Records:
 
     def error(self, record: int, reason: object) -> RleError:
         kind = type(reason) if isinstance(reason, RleError) else RleError
-        return kind(f"{self.name} row {self.rows[record]} (id {self.ids[record]}): {reason}")
+        return kind(f"{self.name} row {self.rows[record]} (id {shown(self.ids[record])}): {reason}")
+
+    def text_error(self, record: int, error: RleError, fmt: RleFormat) -> RleError:
+        """The error of a row's text, with what other program has written it if that can be told."""
+        odd = fmt.style == "coco" or str(error).endswith("not a whole number")
+        what = explain_text(self.text(record), fmt) if odd else ""
+        return self.error(record, type(error)(f"{error} ({what})") if what else error)
 
     def text(self, record: int) -> str:
         """The RLE text; bytes that are no UTF-8 appear as U+FFFD, which no format allows."""
@@ -175,18 +181,21 @@ class _Records:
 def _read_records(path: Path, columns, class_column, size_columns, find_sizes: bool) -> _Records:
     """The rows of a file; without `size_columns`, `find_sizes` looks for size columns by their usual names."""
     name = str(path)
-    data, size = _load(path)
+    data, size = load(path)
     header, begin = parse_header(name, data[: min(size, LONGEST_HEADER)].tobytes())
     id_at, *class_at, rle_at = text_columns(name, header, columns, class_column)
     if size_columns is None and find_sizes:
         size_columns = find_size_columns(header)
     size_at = [column_index(name, header, column) for column in size_columns or ()]
 
-    rows, fields = _locate(name, data, begin, size, len(header), [id_at, rle_at, *size_at, *class_at])
-    images = ids = _names(name, rows, data, fields[:, 0], "id")
+    rows, fields = locate(name, data, begin, size, len(header), [id_at, rle_at, *size_at, *class_at])
+    blank = np.flatnonzero((fields[:, :, 0] == fields[:, :, 1]).all(axis=1))
+    if blank.size:
+        raise RleError(f"{name} row {rows[blank[0]]}: the id is empty, as is all else in the row: delete it")
+    images = ids = read_names(name, rows, data, fields[:, 0], "id")
     if class_at:
-        ids = _ids_of_classes(name, rows, images, _names(name, rows, data, fields[:, -1], "class"))
-    begins, ends = _unquoted(data, *fields[:, 1].T)
+        ids = _ids_of_classes(name, rows, images, read_names(name, rows, data, fields[:, -1], "class"))
+    begins, ends = unquoted(data, *fields[:, 1].T)
     heights, widths = np.zeros((2, len(ids)), np.int64)
     if size_at:
         for side, column in ((heights, 2), (widths, 3)):
@@ -198,90 +207,21 @@ def _read_records(path: Path, columns, class_column, size_columns, find_sizes: b
     )
 
 
-def _load(path: Path) -> tuple[np.ndarray, int]:
-    """The file's bytes uint8, unpacked if gzipped, with the padding that kernels need; and their number.
-
-    Always writable, as kernels would be compiled once more for arrays that are not.
-    """
-    with open_unpacked(path) as file:
-        content = file.read() if isinstance(file, gzip.GzipFile) else None
-        size = path.stat().st_size if content is None else len(content)
-        data = np.zeros(size + kernels.BLOCK, np.uint8)
-        if content is None:
-            file.readinto(memoryview(data)[:size])
-        else:
-            data[:size] = np.frombuffer(content, np.uint8)
-    return data, size
-
-
-def _locate(name: str, data, begin: int, size: int, width: int, wanted: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers int64 (N,) and where the wanted fields begin and end, int64 (N, C, 2)."""
-    lines = kernels.count_byte(data, begin, size, kernels.NEWLINE) + 1
-    fields = np.zeros((lines, len(wanted), 2), np.int64)
-    widths = np.zeros(lines, np.int64)
-    count, open_quote = kernels.locate_fields(data, begin, size, np.array(wanted), fields, widths)
-    widths = widths[:count]
-    ragged = np.flatnonzero((widths != width) & (widths != 0))
-    if open_quote:
-        raise RleError(f"{name} row {count + 1}: a quote is opened and never closed")
-    if ragged.size:
-        raise RleError(f"{name} row {ragged[0] + 2}: {widths[ragged[0]]} fields, but the header has {width}")
-    records = np.flatnonzero(widths)
-    return records + 2, fields[records]
-
-
-def _names(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, what: str) -> list[str]:
-    """The texts of a column of names, which are not empty; fields int64 (N, 2)."""
-    names = _strings(name, rows, data, fields)
-    if "" in names:
-        raise RleError(f"{name} row {rows[names.index('')]}: the {what} is empty")
-    return names
-
-
 def _ids_of_classes(name: str, rows: np.ndarray, images: list[str], classes: list[str]) -> list[str]:
     """The ids "image/class"."""
     wrong = next((known for known in set(classes) if CLASS_SEPARATOR in known), None)
     if wrong is not None:
-        raise RleError(f"{name} row {rows[classes.index(wrong)]}: the class has a {CLASS_SEPARATOR!r} in it: {wrong!r}")
+        raise RleError(
+            f"{name} row {rows[classes.index(wrong)]}: the class has a {CLASS_SEPARATOR!r} in it: {shown(repr(wrong))}"
+        )
     return list(map(CLASS_SEPARATOR.join, zip(images, classes, strict=True)))
-
-
-def _unquoted(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The insides of those fields that are quoted as a whole."""
-    quoted = (ends - begins >= 2) & (data[begins] == kernels.QUOTE) & (data[ends - 1] == kernels.QUOTE)
-    return begins + quoted, ends - quoted
-
-
-def _strings(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray) -> list[str]:
-    """The fields' texts without their quotes; fields int64 (N, 2)."""
-    out = np.empty(int((fields[:, 1] - fields[:, 0]).sum()) + len(fields), np.uint8)
-    if kernels.gather_fields(data, fields, out) >= 0:
-        try:
-            return str(memoryview(out), "utf-8").split("\n")[:-1]
-        except UnicodeDecodeError:
-            pass  # the loop below finds the row
-    view = memoryview(data)
-    strings = []
-    for row, (begin, end) in zip(rows, fields.tolist(), strict=True):
-        raw = bytes(view[begin:end])
-        if raw[:1] == b'"':
-            if len(raw) < 2 or raw[-1:] != b'"' or b'"' in raw[1:-1].replace(b'""', b""):
-                raise RleError(f"{name} row {row}: text after the closing quote in {raw[:40]!r}")
-            raw = raw[1:-1].replace(b'""', b'"')
-        elif b"\r" in raw:
-            raise RleError(f"{name} row {row}: a carriage return without a newline in {raw[:40]!r}")
-        try:
-            strings.append(str(raw, "utf-8"))
-        except UnicodeDecodeError:
-            raise RleError(f"{name} row {row}: not UTF-8: {raw[:40]!r}") from None
-    return strings
 
 
 def _read_sides(name: str, rows: np.ndarray, data: np.ndarray, fields: np.ndarray, sides: np.ndarray) -> None:
     """Heights or widths into `sides`; 0 for an empty field."""
     kernels.read_whole_numbers(data, fields, sides)
     doubtful = np.flatnonzero(sides < 0)  # wrong, or with quotes, spaces or NaN
-    texts = _strings(name, rows[doubtful], data, fields[doubtful])
+    texts = read_strings(name, rows[doubtful], data, fields[doubtful])
     sides[doubtful] = [_side(name, row, text) for row, text in zip(rows[doubtful], texts, strict=True)]
 
 
@@ -294,6 +234,16 @@ def _side(name: str, row: int, text: str) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= kernels.NO_LIMIT):
         raise RleError(f"{name} row {row}: a height or width must be a positive whole number, not {text[:40]!r}")
     return int(digits)
+
+
+def _sizes_of(records: _Records, shape, sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Heights and widths int64 (N,), 0 where the size is not known; `shape` and `sizes` as of `read_csv`."""
+    if sizes is not None:
+        return np.array([sizes.get(image, (0, 0)) for image in records.images], np.int64).reshape(-1, 2).T
+    if shape is not None:
+        pixel_count(shape)
+        return np.repeat(np.array(shape, np.int64)[:, None], len(records.ids), axis=1)
+    return records.heights, records.widths
 
 
 def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> None:
@@ -312,6 +262,18 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
         raise records.error(row, f"the image is {size} here, but {other_size} in row {records.rows[other[row]]}")
 
 
+def _check_cells(records: _Records) -> None:
+    """RleError if the longest text is exactly as long as the most that a spreadsheet keeps of one."""
+    lengths = records.ends - records.begins
+    longest = int(lengths.max(initial=0))
+    if longest in CELLS:
+        raise records.error(
+            int(lengths.argmax()),
+            f"the text has {longest} characters, and none has more: {CELLS[longest]} cuts off what a cell has beyond "
+            "that; take the file as it was before (or put a space behind the text, if it is whole)",
+        )
+
+
 # ---------------------------------------------------------------------------------------------- rows of one id
 
 
@@ -328,18 +290,18 @@ def _say_rows(records: _Records, members: np.ndarray) -> str:
     """One id and the numbers of its rows."""
     numbers = ", ".join(map(str, records.rows[members[:_MOST_NAMED]]))
     more = f" and {len(members) - _MOST_NAMED} more" if len(members) > _MOST_NAMED else ""
-    return f"{records.ids[members[0]]} (rows {numbers}{more})"
+    return f"{shown(records.ids[members[0]])} (rows {numbers}{more})"
 
 
 def _say_telling(records: _Records) -> str:
     """The columns that, alone or together with the ids, have no value twice."""
-    _, fields = _locate(
+    _, fields = locate(
         records.name, records.data, records.begin, records.size, records.width, list(records.others.values())
     )
     with_ids = []
     for place, column in enumerate(records.others):
         try:
-            values = _strings(records.name, records.rows, records.data, fields[:, place])
+            values = read_strings(records.name, records.rows, records.data, fields[:, place])
         except RleError:
             continue  # a column that nobody has asked for
         if len(set(values)) == len(values):
@@ -393,7 +355,7 @@ def _read_runs(records: _Records, begins, ends, heights, widths, fmt: RleFormat)
             try:
                 check_text(records.text(record), _shape(heights, widths, record), fmt)
             except RleError as error:
-                raise records.error(record, error) from None
+                raise records.text_error(record, error, fmt) from None
             raise AssertionError(f"{records.name} row {records.rows[record]}: refused, but not by the strict reader")
         return begin, offsets
 
@@ -422,7 +384,7 @@ def _read_text(records: _Records, record: int, heights, widths, fmt: RleFormat) 
     try:
         return text_to_edges(records.text(record), _shape(heights, widths, record), fmt)
     except RleError as error:
-        raise records.error(record, error) from None
+        raise records.text_error(record, error, fmt) from None
 
 
 def _turned(records: _Records, record: int, edges: np.ndarray, height: int, width: int) -> np.ndarray:

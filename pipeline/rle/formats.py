@@ -18,6 +18,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+_LONGEST_SHOWN = 200  # characters of a text from a file
+
 
 class RleError(ValueError):
     """A mask, a text or a file that is not what its format says; the message is one line for the user."""
@@ -29,6 +31,13 @@ class SizeNeededError(RleError):
 
 class RepeatedIdsError(RleError):
     """Ids of a file have several rows, and nothing says that these are parts of one mask."""
+
+
+def shown(text: str) -> str:
+    """A text from a file as a message has it: on one line, of some 200 characters at most, all of them visible."""
+    if not text.isprintable() or text != text.strip():
+        text = repr(text)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:120]}... ({len(text)} characters) ...{text[-40:]}"
 
 
 @dataclass(frozen=True)

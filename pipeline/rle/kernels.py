@@ -1113,22 +1113,42 @@ def read_whole_numbers(text, fields, numbers):
 
 
 @_jit
-def locate_fields(text, begin, end, columns, fields, widths):
-    """Find fields of the records in text[begin:end]: comma-separated, quoted where they start with a quote.
+def count_lines(text, begin, end):
+    """How many lines of text[begin:end] end with a newline and are not blank; 64 more bytes must be readable."""
+    address = _address(text)
+    total = 0
+    newline_before = U64(1)  # bit 0: whether the byte in front of the block is one; bit 1: the one in front of that
+    return_before = U64(0)
+    for i in range(begin, end, BLOCK):
+        newlines = _between64(address + i, U8(NEWLINE), U8(NEWLINE)) & _low_bits(min(end - i, BLOCK))
+        returns = _between64(address + i, U8(RETURN), U8(RETURN))
+        after_newline = (newlines << U64(1)) | (newline_before & U64(1))
+        after_two = (newlines << U64(2)) | ((newline_before & U64(1)) << U64(1)) | ((newline_before >> U64(1)) & U64(1))
+        after_return = (returns << U64(1)) | return_before
+        total += _count_bits(newlines & ~(after_newline | (after_return & after_two)))
+        newline_before = (newlines >> U64(63)) | ((newlines >> U64(61)) & U64(2))
+        return_before = returns >> U64(63)
+    return total
+
+
+@_jit
+def locate_fields(text, begin, end, separator, columns, fields, rows, widths):
+    """Find fields of the records in text[begin:end]: parted by a byte, quoted where they start with a quote.
 
     columns int64 (C,): the wanted columns' indices. fields int64 (records, C, 2) receives where each field
-    begins and ends, quotes included; widths int64 (records,) the number of fields (0: a blank line). Both have
-    room for one record more than text[begin:end] has newlines.
-    Returns (records, whether a quote is left open).
+    begins and ends, quotes included; rows int64 (records,) the record's number, blank lines included; widths int64
+    (records,) the number of fields. All have room for one record more than `count_lines`.
+    Returns (records, records and blank lines, whether a quote is left open).
     """
     address = _address(text)
     record = 0
+    line = 0
     column = 0
     field = begin
     quoted = False
     for block in range(begin, end + 1, BLOCK):  # `end` itself counts as a newline
         special = (
-            _between64(address + block, U8(COMMA), U8(COMMA))
+            _between64(address + block, U8(separator), U8(separator))
             | _between64(address + block, U8(NEWLINE), U8(NEWLINE))
             | _between64(address + block, U8(QUOTE), U8(QUOTE))
         )
@@ -1155,7 +1175,9 @@ def locate_fields(text, begin, end, columns, fields, widths):
             field = at + 1
             column += 1
             if byte == NEWLINE:
-                widths[record] = 0 if blank else column
-                record += 1
+                rows[record] = line
+                widths[record] = column
+                record += np.int64(not blank)
+                line += 1
                 column = 0
-    return record, quoted
+    return record, line, quoted

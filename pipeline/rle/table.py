@@ -65,5 +65,5 @@ def split_class(row_id: str) -> tuple[str, str]:
     """The image and the class of an id "image/class". Raises RleError for an id without a class."""
     image, separator, name = row_id.rpartition(CLASS_SEPARATOR)
     if not (separator and image and name):
-        raise RleError(f"an id with a class is image{CLASS_SEPARATOR}class, not {row_id!r}")
+        raise RleError(f"an id with a class is image{CLASS_SEPARATOR}class, not {row_id[:200]!r}")
     return image, name

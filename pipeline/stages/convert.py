@@ -41,9 +41,13 @@ from pipeline.rle import (
     get_format,
     read_column_names,
     read_csv,
+    shown,
     split_class,
     write_csv,
 )
+
+LONGEST_SIDE = 2**20
+"""Pixels of a PNG that is written."""
 
 COLUMNS = ("image_id", "rle")
 CLASS_COLUMN = "class"
@@ -185,15 +189,23 @@ def write_folder(table: RleTable, output: Path, with_classes: bool) -> None:
     unusable = [repr("/".join(parts)) for parts in names if not all(map(is_plain_id, parts))]
     if unusable:
         raise DataError(f"ids with path separators, '..' or control characters cannot be file names: {some(unusable)}")
+    sides = np.maximum(table.heights, table.widths)
+    if (sides > LONGEST_SIDE).any():
+        row = int(sides.argmax())
+        raise DataError(
+            f"id {shown(table.ids[row])}: a PNG of {table.heights[row]} x {table.widths[row]} pixels is not written, a "
+            f"side has {LONGEST_SIDE} at most; are these its height and width?"
+        )
     if output.exists() and any(output.iterdir()):
         raise DataError(f"{output}: is not empty; name a new folder")
     with whole_or_absent(output) as folder:
         folder.mkdir()
         for row, (image_id, *class_name) in enumerate(names):
             mask = from_edges(table[row], (int(table.heights[row]), int(table.widths[row])))
+            mask *= 255  # in place: it may be large
             inner = folder.joinpath(*class_name)
             inner.mkdir(exist_ok=True)
-            Image.fromarray(255 * mask).save(inner / f"{image_id}.png")
+            Image.fromarray(mask).save(inner / f"{image_id}.png")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from pipeline.csv_options import (
 from pipeline.errors import DataError
 from pipeline.metrics import BETA, Counts, Metric, compare, dice, interval, iou, metrics_by_name, score_all
 from pipeline.records import Record, check
-from pipeline.rle import RleTable, areas, intersections, split_class
+from pipeline.rle import RleTable, areas, intersections, shown, split_class
 
 WORST = 3  # images that the text names
 
@@ -127,7 +127,7 @@ def score(
         print(json.dumps(nan_as_none(result), allow_nan=False))
         return
     console = make_console(quiet=False)
-    named = ", ".join(f"{true.ids[row]} {values[row]:.4f}" for row in worst[:WORST])
+    named = ", ".join(f"{shown(true.ids[row])} {values[row]:.4f}" for row in worst[:WORST])
     print_scores(f"{submission.name}: {rows}", result, f"worst: {named}", console)
     if other is not None:
         print_comparison(result["compare"], other, rows, console)

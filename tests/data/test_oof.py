@@ -95,7 +95,12 @@ def test_folds_of_ones_own_are_checked(artifacts, change, problem):
         ("folds", lambda text: text + b'"a0,0,0,0\n', ": row 14: a quote is opened and never closed"),
         ("folds", lambda text: text + b"\xe9,0,0,0\n", ": is no text in UTF-8: it has the byte 0xe9"),
         ("images", lambda text: text[:20], ": Usecols do not match columns"),
-        ("images", lambda text: text + b"b1,test\n", ": a height or width is that of no image: run the stage"),
+        ("images", lambda text: text + b"b1,test\n", " row 15: 2 fields, but the header has 8"),
+        (
+            "images",
+            lambda text: text + b"b1,test,b1.png,0x9,9,,,\n",
+            ": a height or width is that of no image: run the stage",
+        ),
     ],
 )
 def test_tables_that_are_damaged_are_named(artifacts, name, change, problem):
