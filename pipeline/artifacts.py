@@ -106,6 +106,11 @@ class Artifacts:
         return self.folder / "images.csv"
 
     @property
+    def image_range(self) -> Path:
+        """The scale of images of more than 8 bits a channel, if there are any."""
+        return self.folder / "image_range.json"
+
+    @property
     def truth(self) -> Path:
         """Masks of the test images, where the source knows them."""
         return self.folder / "truth.csv"

@@ -117,6 +117,10 @@ class DataSettings(Settings):
     """Classes of the foreground, which exclude each other and have a mask each; null: one. How they are given depends
     on the source. Two whose names differ in "left" and "right" change places when an image is mirrored."""
 
+    exif: Literal["apply", "ignore"] = "apply"
+    """Whether images and mask files are turned as their EXIF orientation says. Masks that were drawn on pixels as they
+    are stored need ``ignore``."""
+
     class_column: str = "class"
     """Column of the classes in CSVs, where there are several; in submissions it stands between the other two."""
 

@@ -48,6 +48,10 @@ SizeColumnsOption = Annotated[
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images, to read their sizes from.")
 ]
+ExifOption = Annotated[
+    Literal["apply", "ignore"],
+    typer.Option("--exif", help="Turn images as their EXIF orientation says, or not; as data.exif does."),
+]
 UniteOption = Annotated[
     bool, typer.Option("--unite", help="Rows of one id are parts of one mask: unite them; else they are refused.")
 ]
@@ -124,6 +128,7 @@ def read_masks(
     size_columns: str | None = None,
     shape: tuple[int, int] | None = None,
     images: Path | None = None,
+    exif: Literal["apply", "ignore"] = "apply",
     sizes: Mapping[str, tuple[int, int]] | None = None,
     unite: bool = False,
 ) -> RleTable:
@@ -133,6 +138,7 @@ def read_masks(
         columns: ``ID,RLE``, given by ``columns_option``.
         class_column: of ``class_columns``; ids are "image/class" then.
         size_columns: ``H,W``.
+        exif: whether the images of ``images`` are turned as EXIF says.
         images: a folder; an id is the name of a file in it, with or without the suffix.
         sizes: (height, width) by the image's id where they are known already, as the truth's are; instead of the above.
         unite: an id's rows are parts of one mask.
@@ -148,7 +154,7 @@ def read_masks(
     if len(given) > 1:
         raise DataError(f"sizes can come from one place only, not from {' and '.join(given)}")
     if images:
-        sizes = image_sizes(images)
+        sizes = image_sizes(images, exif)
     try:
         table = read_csv(
             existing(path),
@@ -176,7 +182,7 @@ def read_masks(
     return table
 
 
-def image_sizes(path: Path) -> ImageSizes:
+def image_sizes(path: Path, exif: Literal["apply", "ignore"] = "apply") -> ImageSizes:
     """Height and width of the images of a folder, by file name and by file name without suffix.
 
     Raises:
@@ -187,7 +193,7 @@ def image_sizes(path: Path) -> ImageSizes:
     folder = ImageFolder.open(path).need_images("--images")
     if not folder.files:
         raise DataError(f"{path}: no images in this folder; --images names the one that the ids are of")
-    return ImageSizes(folder)
+    return ImageSizes(folder, exif)
 
 
 def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTable:

@@ -65,6 +65,7 @@ def check_of_submission(settings: Experiment) -> list[str | Path]:
     words = ["lint", Artifacts.of(settings).submission, "--format", data.submission_format]
     if data.class_column_of_csvs is not None:
         words += ["--class-column", data.class_column_of_csvs]
+    words += ["--exif", data.exif] if data.exif != "apply" else []
     for option, place in (("--sample", "sample_submission"), ("--images", "test_images")):
         if name := getattr(data, place, None):
             words += [option, data.root / name]

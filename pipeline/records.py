@@ -370,7 +370,7 @@ def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
     of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
     of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
     own = [
-        *(artifacts.images, artifacts.truth, artifacts.cache, artifacts.folds),
+        *(artifacts.images, artifacts.truth, artifacts.cache, artifacts.image_range, artifacts.folds),
         *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
         *(each.weights for each in of_models),
         *(maps for each in of_members for maps in (each.oof, *each.tests)),

@@ -1,7 +1,7 @@
 """What is in a bundle.
 
 pipeline/                   the code
-kfold/<experiment>/         settings without this machine's paths, weights, blend, post-processing
+kfold/<experiment>/         settings without this machine's paths, weights, blend, post-processing, image_range.json
 notebook.ipynb              test images -> submission.csv
 requirements.txt            the packages that prediction imports, in these versions
 README.md                   how to upload and run it
@@ -24,6 +24,7 @@ from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, EasyPortraitData, Experiment
 from pipeline.data.cache import ids_have_suffixes
+from pipeline.data.image_range import read_range, write_range
 from pipeline.learning.predictor import stored_blend, used_models
 from pipeline.next_step import shell_line
 from pipeline.records import MADE_BY, record_of
@@ -99,6 +100,7 @@ def write_experiment(copy: Artifacts, settings: Experiment, plan: Plan) -> None:
     artifacts = Artifacts.of(settings)
     write_settings(copy.settings, settings)
     tuning, blend = read_json(need(artifacts.tuning, "tune")), read_json(need(artifacts.ensemble_weights, "ensemble"))
+    write_range(copy.image_range, read_range(artifacts.image_range))
     for content, new in ((tuning, copy.tuning), (blend, copy.ensemble_weights)):
         write_json(new, {key: value for key, value in content.items() if key != MADE_BY})
     for model in used_models(settings, stored_blend(artifacts.ensemble_weights, settings.members)):

@@ -20,6 +20,7 @@ from pipeline.config import Experiment, PredictionSettings, data_root
 from pipeline.data.cache import CachePaths, open_small, read_folds, read_images
 from pipeline.data.classes import mask_rows
 from pipeline.data.held_out import HeldOutMasks, spread
+from pipeline.data.image_range import reading_of
 from pipeline.data.images import read_image
 from pipeline.errors import DataError
 from pipeline.geometry import scaled_size
@@ -186,7 +187,7 @@ class Trial:
     @classmethod
     def run(cls, settings: Experiment, count: int) -> Trial:
         """Decode, load, predict and post-process as for ``count`` images, and take the time of each."""
-        read = partial(read_image, at_least=settings.image.size)
+        read = partial(read_image, at_least=settings.image.size, reading=reading_of(settings))
         with ThreadPoolExecutor() as pool:
             photographs, decoding = timed(lambda: list(pool.map(read, first_photographs(settings).values())))
         small, shrinking = timed(lambda: np.stack([to_network_size(each, settings) for each in photographs]))

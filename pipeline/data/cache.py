@@ -204,5 +204,9 @@ def small_masks(edges: Sequence[np.ndarray], height: int, width: int, size: tupl
     Returns:
         uint8 (*size, C): the share of each pixel that the class covers, 255 = all.
     """
-    masks = [from_edges(of_class, (height, width)) * np.uint8(255) for of_class in edges]
-    return np.stack([shrink(mask, size, fit, height=height, width=width) for mask in masks], axis=-1)
+    small = []
+    for of_class in edges:  # one after another: each is as large as the image
+        mask = from_edges(of_class, (height, width))
+        mask *= 255
+        small.append(shrink(mask, size, fit, height=height, width=width))
+    return np.stack(small, axis=-1)

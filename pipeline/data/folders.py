@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.data.images import IMAGE_SUFFIXES, read_size
+from pipeline.data.images import IMAGE_SUFFIXES, Exif, read_size
 from pipeline.errors import DataError, some
 
 SYSTEM_FILES = {
@@ -136,8 +136,8 @@ class ImageFolder:
 class ImageSizes(Mapping[str, tuple[int, int]]):
     """Height and width of a folder's images by id, read from a file's header when they are asked for."""
 
-    def __init__(self, folder: ImageFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: ImageFolder, exif: Exif = "apply") -> None:
+        self.folder, self.exif = folder, exif
         self._known: dict[Path, tuple[int, int]] = {}
 
     def __getitem__(self, image_id: str) -> tuple[int, int]:
@@ -145,7 +145,7 @@ class ImageSizes(Mapping[str, tuple[int, int]]):
         if path is None:
             raise KeyError(image_id)
         if path not in self._known:
-            self._known[path] = read_size(path)
+            self._known[path] = read_size(path, self.exif)
         return self._known[path]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,36 +1,69 @@
 """The one reader of image and mask files.
 
-Pillow decodes because it raises on a truncated file (OpenCV fills the rest with grey), tells an image's size
-from its header, and decodes JPEGs at 1/2, 1/4 or 1/8 size straight from their DCT coefficients.
+Whatever a file has that the result would lack is an error: further pages, a fourth channel, bits without a scale.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import DataError
+from pipeline.data.image_files import Header, StoredImage, open_stored
+from pipeline.errors import DataError, some
+from pipeline.memory import DECODING
 from pipeline.rle import to_edges
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-EXIF_ORIENTATION = 0x0112
-ORIENTATIONS_ON_THE_SIDE = (5, 6, 7, 8)
-MOST_PIXELS = 2**32 - 1  # that the edges of ``pipeline.rle`` can number
+LARGE = 2**24
+"""Pixels from which an image is shrunk while it is decoded, where it may be."""
+SPARE = 2
+"""Times the wanted size that an image shrunk while it is decoded still has, as JPEGs at least."""
 
-# Pillow takes images of more than 179 megapixels for an attack; these are the user's own, and slides are larger.
-Image.MAX_IMAGE_PIXELS = None
+MASK_BYTES = 2
+"""Bytes for each pixel of an image that its masks take while they are shrunk, one after another."""
+
+Exif = Literal["apply", "ignore"]
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values that become 0 and 255 in all images of a data set with more than 8 bits a channel."""
+
+    low: float
+    high: float
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Values as float64 from 0 to 255; those outside of the range are clipped."""
+        span = (self.high - self.low) or 1.0
+        return np.clip((values.astype(np.float64) - self.low) * (255 / span), 0, 255)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the images of a data set are read."""
+
+    exif: Exif = "apply"
+    """Whether images are turned as their EXIF orientation says."""
+    values: ValueRange | None = None
+    """The scale of images of more than 8 bits a channel; None where all have 8."""
+
+
+UPRIGHT = Reading()
 
 
 @dataclass(frozen=True)
 class Photograph:
     """A decoded image.
 
-    ``pixels`` is uint8 (h, w, 3), RGB, upright; ``height`` and ``width`` are the size of the full image, of
-    which ``pixels`` may be a reduced decoding.
+    ``pixels`` is uint8 (h, w, 3), RGB; ``height`` and ``width`` are the size of the full image, of which ``pixels``
+    may be a reduced decoding.
     """
 
     pixels: np.ndarray
@@ -38,62 +71,235 @@ class Photograph:
     width: int
 
 
-def read_image(path: Path, at_least: tuple[int, int] | None = None) -> Photograph:
-    """Decode an image, turned as its EXIF orientation says.
+def read_image(path: Path, at_least: tuple[int, int] | None = None, reading: Reading = UPRIGHT) -> Photograph:
+    """Decode an image.
 
     Args:
-        path: any file that Pillow reads.
-        at_least: height and width below which a reduced-size JPEG decoding must not go; full size when None.
+        path: a file of one of ``image_files.KINDS``.
+        at_least: height and width below which a reduced decoding must not go; full size when None.
+        reading: whether to turn it, and the scale of its values.
 
     Raises:
-        DataError: the file is missing, is no image, ends early, or has values of unknown range.
+        DataError: the file is missing, is no image, ends early, has several pages or a fourth channel, needs more
+            memory than there is, or has other values than ``reading`` is for.
     """
-    with _open(path) as image:
-        height, width = _upright_size(image)
+    with open_stored(path) as stored:
+        _refuse_what_is_lost(stored)
+        _check_values(stored, reading)
+        header = stored.header
+        height, width = header.size(reading.exif)
+        turned = (height, width) != (header.height, header.width)
         if at_least is not None:
             # The draft is taken before turning. It filters as it shrinks: small copies made from it differ from
             # those of the full image by half a grey level on average.
-            side = max(at_least)
-            image.draft("RGB", (side, side))
-        pixels = np.asarray(_as_bytes(ImageOps.exif_transpose(image), path).convert("RGB"))
+            stored.draft(max(at_least))
+        target = _target_size(stored.decoded_size, at_least and (at_least[::-1] if turned else at_least))
+        with DECODING.taking(_memory(stored, target)), _memory_errors(path):
+            pixels = _assemble(_colours(stored), stored.decoded_size, target, reading.values)
+            if reading.exif == "apply":
+                pixels = np.ascontiguousarray(_upright(pixels, header.orientation))
     return Photograph(pixels, height, width)
 
 
-def _as_bytes(image: Image.Image, path: Path) -> Image.Image:
-    """An image of 8 bits a channel: of 16 bits the upper 8, where Pillow itself would turn all above 255 white."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise DataError(f"{path}: an image needs 8 or 16 bits a channel, this file has mode {image.mode}")
-    return image
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright image, from the file's header alone."""
-    with _open(path) as image:
-        return _upright_size(image)
-
-
-def read_class_map(path: Path) -> np.ndarray:
-    """Decode a single-channel mask file: class indices or grey values, uint8 (H, W); a palette is ignored.
+def read_header(path: Path) -> Header:
+    """What a file says of its image, without decoding it.
 
     Raises:
-        DataError: the file is missing, broken, or has several channels.
+        DataError: the file is missing or no image.
     """
-    with _open(path) as image:
-        if image.mode not in ("1", "L", "P"):
-            raise DataError(f"{path}: a mask needs one 8-bit channel, this file has mode {image.mode}")
-        if image.mode == "1":
-            image = image.convert("L")
-        return np.asarray(ImageOps.exif_transpose(image))
+    with open_stored(path) as stored:
+        return stored.header
 
 
-def mask_edges(values: np.ndarray, rule: str | int, path: Path, option: str) -> np.ndarray:
+def read_size(path: Path, exif: Exif = "apply") -> tuple[int, int]:
+    """Height and width of the image, from the file's header alone."""
+    return read_header(path).size(exif)
+
+
+def value_extremes(path: Path) -> ValueRange:
+    """The least and the greatest value of an image's colours.
+
+    Raises:
+        DataError: the file cannot be read, or has values that are no numbers.
+    """
+    low, high = math.inf, -math.inf
+    with open_stored(path) as stored:
+        _refuse_what_is_lost(stored)
+        with DECODING.taking(_memory(stored, (0, 0))), _memory_errors(path):
+            for band in _colours(stored):
+                least, greatest = float(band.min()), float(band.max())
+                if not (math.isfinite(least) and math.isfinite(greatest)):
+                    raise DataError(f"{path}: has values that are no finite numbers (NaN or infinity)")
+                low, high = min(low, least), max(high, greatest)
+    return ValueRange(low, high)
+
+
+def decoding_memory(path: Path, at_least: tuple[int, int]) -> int:
+    """Bytes that ``read_image`` and a mask of the image's size take together at most."""
+    with open_stored(path) as stored:
+        stored.draft(max(at_least))
+        size = stored.header.height, stored.header.width
+        needed = _memory(stored, _target_size(stored.decoded_size, at_least)) + MASK_BYTES * math.prod(size)
+        DECODING.check(needed, path, size, "for the image and its mask")
+        return needed
+
+
+def _refuse_what_is_lost(stored: StoredImage) -> None:
+    if stored.header.refusal:
+        raise DataError(f"{stored.path}: {stored.header.refusal}")
+
+
+def _check_values(stored: StoredImage, reading: Reading) -> None:
+    header = stored.header
+    if header.deep and reading.values is None:
+        raise DataError(
+            f"{stored.path}: has {header.values} values, the experiment's images have 8 bits a channel: there is no "
+            "scale for it"
+        )
+    if not header.deep and reading.values is not None:
+        raise DataError(
+            f"{stored.path}: has 8 bits a channel, the experiment's images have values from {reading.values.low:g} "
+            f"to {reading.values.high:g}: they are not on one scale"
+        )
+
+
+def _memory(stored: StoredImage, target: tuple[int, int]) -> int:
+    """Bytes that decoding to a size takes.
+
+    Raises:
+        DataError: more than there are.
+    """
+    needed = stored.memory + 6 * math.prod(target)  # which are turned as a copy
+    DECODING.check(needed, stored.path, (stored.header.height, stored.header.width), "to decode")
+    return needed
+
+
+@contextmanager
+def _memory_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise DataError(f"{path}: needs more memory than there is") from None
+
+
+def _colours(stored: StoredImage) -> Iterator[np.ndarray]:
+    """Bands of an image, (h, W, 1) or (h, W, 3); a further channel that is the same everywhere is left out.
+
+    Raises:
+        DataError: it is not.
+    """
+    constant = None
+    for band in stored.bands():
+        if band.shape[2] in (2, 4):
+            further = band[..., -1]
+            constant = further[0, 0] if constant is None else constant
+            if (further != constant).any():
+                channels = stored.header.channels
+                raise DataError(
+                    f"{stored.path}: has {channels}, the last one not constant, and images are read as RGB or grey: "
+                    "save the colours without it"
+                )
+            band = band[..., :-1]
+        yield band
+
+
+def _target_size(size: tuple[int, int], at_least: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width to assemble an image at: its own unless it is large and may be smaller."""
+    if at_least is None or math.prod(size) <= LARGE:
+        return size
+    factor = min(side // (SPARE * least) for side, least in zip(size, at_least, strict=True))
+    return size if factor < 2 else (round(size[0] / factor), round(size[1] / factor))
+
+
+def _assemble(
+    bands: Iterator[np.ndarray], size: tuple[int, int], target: tuple[int, int], values: ValueRange | None
+) -> np.ndarray:
+    """Bands as one image, uint8 (*target, 3), averaged over areas where that is smaller than ``size``."""
+    if size != target:
+        scaled = (band.astype(np.float64) if values is None else values.scaled(band) for band in bands)
+        return np.rint(_area_means(scaled, size, target)).astype(np.uint8)
+    pixels = np.empty((*size, 3), np.uint8)
+    top = 0
+    for band in bands:
+        pixels[top : top + len(band)] = band if values is None else np.rint(values.scaled(band)).astype(np.uint8)
+        top += len(band)
+    return pixels
+
+
+def _area_means(bands: Iterator[np.ndarray], size: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """Means over the areas of an image that make a pixel of a smaller one, float64 (*target, 3)."""
+    scale = size[0] / target[0]
+    sums = np.zeros((*target, 3))
+    top = 0
+    for band in bands:
+        # Along rows OpenCV averages, along columns each row is shared out among the one or two rows that it falls into.
+        narrow = cv2.resize(band, (target[1], len(band)), interpolation=cv2.INTER_AREA).reshape(
+            len(band), target[1], -1
+        )
+        rows = np.arange(top, top + len(band))
+        first, last = int(top / scale), min(target[0], math.ceil((top + len(band)) / scale))
+        starts = np.arange(first, last)[:, None] * scale
+        shares = np.minimum(rows + 1, starts + scale) - np.maximum(rows, starts)
+        sums[first:last] += np.tensordot(np.maximum(shares, 0), narrow, 1)
+        top += len(band)
+    return sums / scale
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels turned as EXIF says, (h, w, ...); a view."""
+    return {
+        1: lambda: pixels,
+        2: lambda: pixels[:, ::-1],
+        3: lambda: pixels[::-1, ::-1],
+        4: lambda: pixels[::-1],
+        5: lambda: pixels.swapaxes(0, 1),
+        6: lambda: np.rot90(pixels, -1),
+        7: lambda: pixels[::-1, ::-1].swapaxes(0, 1),
+        8: lambda: np.rot90(pixels, 1),
+    }[orientation]()
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A mask file of one channel."""
+
+    values: np.ndarray
+    """Class indices or grey values as stored, uint8 or uint16 (H, W); of a palette the indices."""
+    white: int
+    """The greatest value that a channel of the file can have: 1, 3, 15, 255 or 65535."""
+
+
+def read_class_map(path: Path, exif: Exif = "apply") -> ClassMap:
+    """Decode a mask file of one channel.
+
+    Raises:
+        DataError: the file is missing, broken, or has several channels or pages.
+    """
+    with open_stored(path) as stored:
+        header = stored.header
+        if header.pages > 1:
+            _refuse_what_is_lost(stored)
+        with DECODING.taking(_memory(stored, (header.height, header.width))), _memory_errors(path):
+            values, white = stored.indices()
+            if exif == "apply":
+                values = np.ascontiguousarray(_upright(values, header.orientation))
+    return ClassMap(values, white)
+
+
+def distinct_values(values: np.ndarray) -> list[int]:
+    """The values that occur in a map of class indices, uint8 or uint16, rising."""
+    most = np.iinfo(values.dtype).max
+    parts = np.array_split(values.ravel(), 1 + values.size // LARGE)  # which are counted as numbers of 8 bytes
+    return np.flatnonzero(sum(np.bincount(part, minlength=most + 1) for part in parts)).tolist()
+
+
+def mask_edges(mask: ClassMap, rule: str | int, path: Path, option: str) -> np.ndarray:
     """The mask that a file's values stand for.
 
     Args:
-        values: uint8 (H, W), of ``read_class_map``.
-        rule: ``0/1`` or ``0/255``, the two values that there may be, or the least value that is foreground.
+        mask: of ``read_class_map``.
+        rule: ``0/1`` or ``0/255``, the two values that there may be, or the least value that is foreground. 255 is
+            white, whatever the file's number of bits.
         path: the file, and ``option`` what gave the rule, for the message.
 
     Returns:
@@ -102,50 +308,25 @@ def mask_edges(values: np.ndarray, rule: str | int, path: Path, option: str) -> 
     Raises:
         DataError: there is a third value.
     """
+    values, white = mask.values, mask.white
     if isinstance(rule, int):
-        return to_edges(values, threshold=rule)
-    foreground = values == (255 if rule == "0/255" else 1)
-    strange = values[~foreground & (values != 0)]
+        if white > 255 and 0 < values.max(initial=0) <= 255:
+            raise DataError(
+                f"{path}: has 16 bits and no value above {values.max()}, of 65535: nothing would be foreground from "
+                f"{option} {rule} of 255; save it with 8 bits"
+            )
+        return to_edges(values >= math.ceil(rule * white / 255)) if white != 255 else to_edges(values, threshold=rule)
+    if rule == "0/1":
+        foreground = values == 1
+    else:
+        foreground = values == (255 if white > 255 and values.max(initial=0) <= 255 else white)
+    strange = np.unique(values[~foreground & (values != 0)])
     if strange.size:
-        raise DataError(
-            f"{path}: has the value {strange[0]}, {option} allows {rule}; "
-            "for soft masks give the least foreground value instead, such as 128"
-        )
+        fits = "0/1" if rule == "0/255" and strange.tolist() == [1] and not foreground.any() else None
+        advice = f"{fits} fits it" if fits else "for soft masks give the least foreground value instead, such as 128"
+        found = f"the value{'s' * (strange.size > 1)} {some(list(map(str, strange)))}"
+        raise DataError(f"{path}: has {found}, {option} allows {rule}; {advice}")
     return to_edges(foreground)
-
-
-class _open:
-    """``Image.open`` with errors that name the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Image.Image:
-        try:
-            self.image = Image.open(self.path)
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file") from None
-        except UnidentifiedImageError:
-            raise DataError(f"{self.path}: not an image, or of an unknown kind") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: {error}") from None
-        width, height = self.image.size
-        if height * width > MOST_PIXELS:
-            self.image.close()
-            raise DataError(f"{self.path}: has {height} x {width} pixels (height x width), more than {MOST_PIXELS}")
-        return self.image
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        self.image.close()
-        if isinstance(error, (OSError, SyntaxError, ValueError)) and not isinstance(error, DataError):
-            raise DataError(f"{self.path}: cannot be decoded: {error}") from None
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    # Of a TIFF, Pillow gives the upright size.
-    turned = image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION) in ORIENTATIONS_ON_THE_SIDE
-    return (width, height) if turned else (height, width)
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:

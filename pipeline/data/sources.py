@@ -6,18 +6,27 @@ column-major edges when the image's size is known. ``open_source`` makes the sou
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config import DataSettings, EasyPortraitData, FolderData, GeneratedData, KaggleData, data_root
+from pipeline.config import (
+    DataSettings,
+    EasyPortraitClass,
+    EasyPortraitData,
+    FolderData,
+    GeneratedData,
+    KaggleData,
+    data_root,
+)
 from pipeline.data.classes import Overlaps, image_ids, mask_id, mask_ids, row_columns
 from pipeline.data.folders import ImageFolder, beside, by_stem, ids_of, is_plain_id, one_form, shown, without_suffix
 from pipeline.data.generated import write_generated
-from pipeline.data.images import mask_edges, read_class_map
+from pipeline.data.images import ClassMap, Exif, distinct_values, mask_edges, read_class_map
 from pipeline.data.pairs import check_copies, check_pairs, explain_copies, have_suffixes, left_over, pair_ids
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
@@ -279,7 +288,8 @@ class EasyPortraitSource:
 
     def __init__(self, settings: EasyPortraitData, root: Path) -> None:
         self.root = root
-        self.classes = ClassMaps(settings.class_indices)
+        self.exif = settings.exif
+        self.classes = ClassMaps(settings.class_indices, others=range(1, 1 + len(get_args(EasyPortraitClass))))
         self.meta_path, self.meta = self._read_meta(root, settings.meta)
         self.samples: list[Sample] = []
         self.notes: list[str] = []
@@ -346,14 +356,16 @@ class EasyPortraitSource:
         path = self.masks.get((sample.subset, sample.image_id))
         if path is None:
             return None
-        return self.classes.edges(_read_mask(path, sample, height, width))
+        values = _read_mask(path, sample, height, width, self.exif).values
+        self.classes.check(values, path, "annotations of EasyPortrait have 0 (background) to 8 (teeth)")
+        return self.classes.edges(values)
 
 
 class FolderSource:
     """Images with mask files beside them."""
 
     def __init__(self, settings: FolderData, root: Path) -> None:
-        self.rule = settings.mask_values
+        self.rule, self.exif = settings.mask_values, settings.exif
         self.classes = None if settings.classes is None else ClassMaps(settings.classes)
         suffix = settings.mask_suffix
         folder = ImageFolder.open(root / settings.train_images).need_images("data.train_images")
@@ -384,11 +396,11 @@ class FolderSource:
         if sample.subset == "test":
             return None
         path = self.masks[sample.image_id]
-        values = _read_mask(path, sample, height, width)
+        mask = _read_mask(path, sample, height, width, self.exif)
         if self.classes is None:
-            return [mask_edges(values, self.rule, path, "data.mask_values")]
-        self.classes.check(values, path)
-        return self.classes.edges(values)
+            return [mask_edges(mask, self.rule, path, "data.mask_values")]
+        self.classes.check(mask.values, path, "no class in data.classes has it")
+        return self.classes.edges(mask.values)
 
 
 class ClassMaps:
@@ -396,38 +408,45 @@ class ClassMaps:
 
     Args:
         indices: those of each class; an index of no class is background.
+        others: indices that may occur although they are of no class.
     """
 
-    def __init__(self, indices: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, indices: dict[str, tuple[int, ...]], others: Iterable[int] = ()) -> None:
         self.count = len(indices)
         self.class_of = np.zeros(256, np.uint8)  # 0 is the background, classes count from 1
         for number, of_class in enumerate(indices.values(), 1):
             self.class_of[list(of_class)] = number
+        self.known = {0, *others, *(index for of_class in indices.values() for index in of_class)}
 
-    def check(self, values: np.ndarray, path: Path) -> None:
-        """Refuse a map, uint8 (H, W), with values of no class but 0.
+    def check(self, values: np.ndarray, path: Path, expected: str) -> None:
+        """Refuse a map, (H, W), with indices that no map can have.
+
+        Args:
+            expected: what there may be, for the message.
 
         Raises:
-            DataError: naming the file and the first of them.
+            DataError: naming the file and the indices.
         """
-        strange = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[1:] * (self.class_of[1:] == 0)) + 1
-        if strange.size:
-            raise DataError(f"{path}: has the value {strange[0]}, which is of none of data.classes")
+        strange = [value for value in distinct_values(values) if value not in self.known]
+        if strange:
+            found = f"the value{'s' * (len(strange) > 1)} {some(list(map(str, strange)))}"
+            raise DataError(f"{path}: has {found}; {expected}")
 
     def edges(self, values: np.ndarray) -> list[np.ndarray]:
-        """uint8 (H, W) -> edges of each class."""
+        """Indices (H, W) that ``check`` has passed -> edges of each class."""
         numbers = self.class_of[values]
         return [to_edges(numbers == number) for number in range(1, self.count + 1)]
 
 
-def _read_mask(path: Path, sample: Sample, height: int, width: int) -> np.ndarray:
-    values = read_class_map(path)
-    if values.shape != (height, width):
+def _read_mask(path: Path, sample: Sample, height: int, width: int, exif: Exif) -> ClassMap:
+    mask = read_class_map(path, exif)
+    found = mask.values.shape
+    if found != (height, width):
         raise DataError(
-            f"{path}: the mask is {values.shape[0]} x {values.shape[1]} (height x width), "
+            f"{path}: the mask is {found[0]} x {found[1]} (height x width), "
             f"the image {sample.path.name} is {height} x {width}"
         )
-    return values
+    return mask
 
 
 def submission_template(settings: DataSettings, test_ids: list[str]) -> tuple[list[str], list[str]]:

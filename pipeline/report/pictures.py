@@ -11,8 +11,9 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from pipeline.config import DataSettings, data_root
+from pipeline.config import Experiment, data_root
 from pipeline.data.held_out import HeldOutMasks
+from pipeline.data.image_range import reading_of
 from pipeline.data.images import read_image
 from pipeline.geometry import content_box, resample, restore
 from pipeline.postprocess import LEVELS, Postprocess, counts_by_threshold, joint_histogram
@@ -46,7 +47,7 @@ class Pictures:
 
 def draw_mask(run: FinishedRun, row: int) -> Pictures:
     """A mask as the submission would have it, beside the true one."""
-    sight = Sight.of(run.held_out, run.settings.data, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings, row, SIDE)
     predicted = sight.shrunk(run.predicted(row, run.chosen(row)))
     return Pictures(
         truth=encode(tinted(sight.photograph, sight.truth, TRUE)),
@@ -58,7 +59,7 @@ def draw_mask(run: FinishedRun, row: int) -> Pictures:
 
 def draw_difference(run: FinishedRun, row: int, postprocess: Postprocess) -> str:
     """Where a mask with these settings and the true one differ, as a data URI."""
-    sight = Sight.of(run.held_out, run.settings.data, row, SIDE)
+    sight = Sight.of(run.held_out, run.settings, row, SIDE)
     return encode(difference(sight.photograph, sight.truth, sight.shrunk(run.predicted(row, postprocess))))
 
 
@@ -68,7 +69,7 @@ def panel_item(run: FinishedRun, row: int) -> dict[str, object]:
     Bytes are base64: ``probability`` (h * w), 255 = 1.0, and ``truth``, one bit a pixel. ``intersection`` and
     ``predicted`` are pixels at the image's own size, for the thresholds 0 to 255.
     """
-    sight = Sight.of(run.held_out, run.settings.data, row, PANEL_SIDE)
+    sight = Sight.of(run.held_out, run.settings, row, PANEL_SIDE)
     height, width = sight.truth.shape
     restored = restore(run.map(row), *run.sizes[row], run.settings.image.fit)
     histogram = joint_histogram(restored.ravel(), from_edges(run.truth[row], restored.shape).ravel())
@@ -97,7 +98,7 @@ class Sight:
     """The photograph's own height and width."""
 
     @classmethod
-    def of(cls, masks: HeldOutMasks, data: DataSettings, row: int, side: int) -> Sight:
+    def of(cls, masks: HeldOutMasks, settings: Experiment, row: int, side: int) -> Sight:
         """A mask's, with sides of at most ``side`` pixels.
 
         Raises:
@@ -105,7 +106,8 @@ class Sight:
         """
         full = masks.sizes[row]
         size = shown_size(*full, side)
-        pixels = resample(read_image(data_root(data) / masks.table["path"].iat[row], at_least=size).pixels, *size)
+        path = data_root(settings.data) / masks.table["path"].iat[row]
+        pixels = resample(read_image(path, size, reading_of(settings)).pixels, *size)
         return cls(pixels, shrink_mask(masks.truth[row], full, size), full)
 
     def shrunk(self, edges: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def draw_poster(run: FinishedRun, scores: Scores, path: Path) -> None:
     for title, rows in extremes(scores.worst_first, COLUMNS // 3).items():
         for row in rows.tolist():
             heading = " ".join(filter(None, (title, run.masks["class"].iat[row])))
-            sight = Sight.of(run.held_out, run.settings.data, row, SIDE)
+            sight = Sight.of(run.held_out, run.settings, row, SIDE)
             predicted = sight.shrunk(run.predicted(row, run.chosen(row)))
             columns.append(Column(f"{heading}: {scores.dice[row]:.3f}", sight, predicted))
     draw_grid(columns, f"{run.settings.name}: {WHAT}", path)

@@ -27,7 +27,7 @@ def draw_preview(settings: Experiment, model: str, fold: int, path: Path) -> Non
     for row in spread(np.arange(len(masks)), COLUMNS).tolist():
         prob_hw = np.rint(np.mean([of_member[row] for of_member in maps], axis=0)).astype(np.uint8)
         edges = final_edges(prob_hw, *masks.sizes[row], masks.fit, UNTUNED)
-        sight = Sight.of(masks, settings.data, row, SIDE)
+        sight = Sight.of(masks, settings, row, SIDE)
         columns.append(Column(f"{masks.ids[row]}: {dice(edges, masks.truth[row]):.3f}", sight, sight.shrunk(edges)))
     with whole_or_absent(path) as new:
         draw_grid(columns, f"{settings.name}, {model} fold {fold}: {WHAT}", new)

@@ -23,6 +23,7 @@ from pipeline.command import QuietOption, make_console, run_command
 from pipeline.csv_options import (
     ClassColumnOption,
     ColumnsOption,
+    ExifOption,
     FormatOption,
     ImagesOption,
     ShapeOption,
@@ -67,6 +68,7 @@ def convert(
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
+    exif: ExifOption = "apply",
     unite: UniteOption = False,
     threshold: Annotated[
         int | None, typer.Option(min=1, max=255, help="Least foreground value of mask images; else 0/1 or 0/255.")
@@ -84,12 +86,12 @@ def convert(
         raise typer.BadParameter("must be a .csv file, or a folder, whose name has no suffix", param_hint="--output")
     reads, writes = get_format(fmt), get_format(to)
     if source.is_dir():
-        table, names = read_folders(source, threshold)
+        table, names = read_folders(source, threshold, exif)
     else:
         if output.suffix and alike(reads, writes):
             # The texts count pixels alike, whichever way that is: there is nothing to turn, and no size is needed.
             reads, writes = replace(reads, order="F"), replace(writes, order="F")
-        sizes = {"size_columns": size_columns, "shape": shape, "images": images}
+        sizes = {"size_columns": size_columns, "shape": shape, "images": images, "exif": exif}
         (class_name,) = class_columns(class_column, source, others=(columns,))
         table = read_masks(source, reads, columns=columns, class_column=class_name, unite=unite, **sizes)
         names = read_column_names(source, column_pair(columns, "--columns"), class_name)
@@ -113,7 +115,7 @@ def alike(a: RleFormat, b: RleFormat) -> bool:
     return a.order == b.order and all(fmt.style in ("pairs", "gaps") for fmt in (a, b))
 
 
-def read_folders(folder: Path, threshold: int | None) -> tuple[RleTable, tuple[str, ...]]:
+def read_folders(folder: Path, threshold: int | None, exif: str) -> tuple[RleTable, tuple[str, ...]]:
     """The masks of a folder's images or, if it has none but folders, of those in each of them, a class.
 
     Returns:
@@ -123,8 +125,8 @@ def read_folders(folder: Path, threshold: int | None) -> tuple[RleTable, tuple[s
 
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if list_images(folder) or not folders:
-        return read_folder(folder, threshold), COLUMNS
-    tables = [read_folder(each, threshold) for each in folders]
+        return read_folder(folder, threshold, exif), COLUMNS
+    tables = [read_folder(each, threshold, exif) for each in folders]
     table = RleTable(
         [f"{image_id}/{each.name}" for each, table in zip(folders, tables, strict=True) for image_id in table.ids],
         np.cumsum([0, *(count for table in tables for count in np.diff(table.offsets))]),
@@ -134,7 +136,7 @@ def read_folders(folder: Path, threshold: int | None) -> tuple[RleTable, tuple[s
     return table.take(by_image), (COLUMNS[0], CLASS_COLUMN, COLUMNS[1])
 
 
-def read_folder(folder: Path, threshold: int | None) -> RleTable:
+def read_folder(folder: Path, threshold: int | None, exif: str) -> RleTable:
     """The masks of a folder's images, the ids being the files' names without suffix.
 
     Args:
@@ -151,10 +153,10 @@ def read_folder(folder: Path, threshold: int | None) -> RleTable:
         raise DataError(f"{folder}: has no images")
     masks, sizes = [np.empty(0, np.uint32)], []
     for path in files.values():
-        values = read_class_map(path)
-        rule = threshold or ("0/1" if values.max() <= 1 else "0/255")
-        masks.append(mask_edges(values, rule, path, "--threshold"))
-        sizes.append(values.shape)
+        mask = read_class_map(path, exif)
+        rule = threshold or ("0/1" if mask.values.max() <= 1 else "0/255")
+        masks.append(mask_edges(mask, rule, path, "--threshold"))
+        sizes.append(mask.values.shape)
     offsets = np.cumsum([mask.size for mask in masks], dtype=np.int64)
     heights, widths = np.array(sizes, np.int64).T
     return RleTable(list(files), offsets, np.concatenate(masks), heights, widths)

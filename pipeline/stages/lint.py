@@ -23,6 +23,7 @@ from pipeline.command import make_console, run_command
 from pipeline.csv_options import (
     ClassColumnOption,
     ColumnsOption,
+    ExifOption,
     FormatOption,
     ImagesOption,
     ShapeOption,
@@ -52,6 +53,7 @@ def lint(
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
+    exif: ExifOption = "apply",
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="CSV", help="Training masks, to compare areas with.")
     ] = None,
@@ -94,7 +96,7 @@ def lint(
         read, expected = by_same_columns(read, expected, column_pair(columns, "--columns"), in_columns)
         if class_column is None and (name := distinguishing_column(read, expected)) is not None:
             read, expected = (with_classes(file, name, in_columns) for file in (read, expected))
-    sizes = find_sizes(read, expected, shape, images)
+    sizes = find_sizes(read, expected, shape, images, exif)
     diagnosis = diagnose(read, expected, sizes, rle_format, images, training)
     console = make_console(quiet=as_json)
     show(diagnosis.findings, submission, len(read.rows), console.print)
@@ -151,7 +153,9 @@ def show(findings: list[Finding], path: Path, rows: int, say: Callable[[str], No
     say(f"{path.name}: {rows} rows, {count['error']} errors, {count['warning']} warnings")
 
 
-def find_sizes(read: Submission, sample: Submission | None, shape: Size | None, images: Path | None) -> SizeOf:
+def find_sizes(
+    read: Submission, sample: Submission | None, shape: Size | None, images: Path | None, exif: str
+) -> SizeOf:
     """What tells the (height, width) by an image's id, or None for an unknown one.
 
     Raises:
@@ -162,7 +166,7 @@ def find_sizes(read: Submission, sample: Submission | None, shape: Size | None, 
     if shape:
         return lambda _: shape
     if images:
-        return image_sizes(images).get
+        return image_sizes(images, exif).get
     return (read.sizes | (sample.sizes if sample else {})).get
 
 

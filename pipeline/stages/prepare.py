@@ -7,6 +7,8 @@ Writes  kfold/<experiment>/images.csv   image_id, subset, path, height, width, g
         kfold/<experiment>/cache/       train_images.npy, test_images.npy  uint8 (N, H, W, 3), RGB
                                         train_masks.npy                    uint8 (N, H, W, C), 255 = all mask
         kfold/<experiment>/cache.json   SHA-256 of each 32 MiB of them, and the images.csv that they belong to
+        kfold/<experiment>/image_range.json  the values that become 0 and 255 where images have more than 8 bits a
+                                             channel; null where they have not
 
     python -m pipeline prepare --experiment pipeline/experiments/demo.yaml
 """
@@ -17,6 +19,7 @@ import csv
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +33,30 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import DataSettings, ImageSettings, KaggleData, load_experiment
 from pipeline.data.cache import COLUMNS, CachePaths, read_images, read_true_masks, record_cache, small_masks
 from pipeline.data.classes import mask_ids, rle_column, row_columns
-from pipeline.data.images import perceptual_hash, read_image
+from pipeline.data.image_files import Header
+from pipeline.data.image_range import deep_images, kinds_of, write_range
+from pipeline.data.images import (
+    Reading,
+    ValueRange,
+    decoding_memory,
+    perceptual_hash,
+    read_header,
+    read_image,
+    value_extremes,
+)
+from pipeline.data.orientation import Fit, Fits, FitsOtherwise, describe_orientations, fit_of_runs, true_edges
 from pipeline.data.sources import Sample, Source, open_source
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 from pipeline.findings import Mask, readings
 from pipeline.geometry import shrink
 from pipeline.locks import one_at_a_time
+from pipeline.memory import DECODING
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.object_store import fetch, files_to_fetch
 from pipeline.records import Record, record_of, recorded
 from pipeline.rle import edges_to_text, get_format, transpose, write_csv
+
+FEW = 5  # files with a line each, although the same is wrong with them
 
 
 def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, quiet: QuietOption = False) -> None:
@@ -57,23 +74,32 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     save_settings(settings)
     artifacts = Artifacts.of(settings)
     console.print(f"prepare: reading {len(source.samples)} images and their masks, to {artifacts.folder}")
+    headers = read_headers(source.samples, console)
+    reading = Reading(settings.data.exif, find_range(headers, artifacts.image_range, console))
+    if turned := describe_orientations(source.samples, headers, reading.exif):
+        console.print(f"prepare: {turned}")
     record = Record.of(settings, "prepare", settings.data.found_places)
     with recorded(artifacts.images, record) as table:
         with whole_or_absent(artifacts.cache) as folder:
-            counts = _prepare(source, settings.data, settings.image, table, folder, console)
+            examiner = Examiner(source, settings.data, settings.image, headers, reading)
+            counts, fits = _prepare(examiner, table, folder, console)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
             record_of(artifacts.cache).unlink(missing_ok=True)
             artifacts.images.unlink(missing_ok=True)
         if settings.data.knows_test_truth:
             with recorded(artifacts.truth, record) as truth:
                 _copy_test_masks(table, truth, settings.data)
-    record_cache(artifacts.cache, Record.of(settings, "prepare", [*settings.data.found_places, artifacts.images]))
+    with_table = Record.of(settings, "prepare", [*settings.data.found_places, artifacts.images])
+    record_cache(artifacts.cache, with_table)
+    write_range(artifacts.image_range, reading.values, with_table)
     for note in source.notes:
         console.print(f"prepare: {note}")
     console.print(
         f"prepare: {counts['train']} training images ({counts['empty']} with an empty mask), {counts['test']} test "
         f"images; small copies of {settings.image.size[0]} x {settings.image.size[1]} in {artifacts.cache}"
     )
+    if doubt := fits.doubt():
+        console.print(f"prepare: warning: {doubt}; see data.exif")
     if settings.data.source == "kaggle" and (evidence := other_direction(artifacts, settings.data)):
         console.print(f"prepare: warning: masks look written along the other direction: {evidence}; see data.format")
     say_next_stage(console, next_stage("prepare", settings), experiment, overrides)
@@ -133,62 +159,166 @@ def _create_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _prepare(
-    source: Source, data: DataSettings, image: ImageSettings, table: Path, folder: Path, console: Console
-) -> Counter[str]:
-    """Examine all samples in parallel, write their rows in order, and count them."""
-    counts = Counter(sample.subset for sample in source.samples)
-    copies = SmallCopies.create(folder, counts, image.size, len(data.class_names))
-    rows_before = {"train": 0, "test": counts["train"]}
+def read_headers(samples: Sequence[Sample], console: Console) -> dict[Path, Header]:
+    """What the images' files say of themselves; those that cannot be read are left for the examination to name."""
 
-    def examine(position: int, sample: Sample) -> dict[str, Any] | DataError:
+    def read(sample: Sample) -> Header | None:
         try:
-            return _examine(source, sample, position - rows_before[sample.subset], data, image, copies)
+            return read_header(sample.path)
+        except DataError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        found = list(track(pool.map(read, samples), len(samples), "prepare: headers", console))
+    return {sample.path: header for sample, header in zip(samples, found, strict=True) if header is not None}
+
+
+def find_range(headers: Mapping[Path, Header], place: Path, console: Console) -> ValueRange | None:
+    """The values from the least to the greatest in all images, where these have more than 8 bits a channel.
+
+    Args:
+        place: where it is to be stored, for the message.
+
+    Raises:
+        DataError: only some have, or one cannot be read.
+    """
+    paths = deep_images(headers)
+    if not paths:
+        return None
+
+    def extremes(path: Path) -> ValueRange | DataError:
+        try:
+            return value_extremes(path)
         except DataError as error:
             return error
 
-    problems = []
-    mask_columns = [rle_column(name) for name in data.class_names]
+    with ThreadPoolExecutor() as pool:
+        found = list(track(pool.map(extremes, paths), len(paths), "prepare: values", console))
+    if problems := [str(each) for each in found if isinstance(each, DataError)]:
+        raise DataError("\n".join(problems))
+    values = ValueRange(min(each.low for each in found), max(each.high for each in found))
+    console.print(
+        f"prepare: {len(paths)} images have {kinds_of(headers[path] for path in paths)} values, from {values.low:g} to "
+        f"{values.high:g} in all of them: these become 0 and 255 in every image ({place})"
+    )
+    return values
+
+
+@dataclass
+class Examined:
+    """What is found out about one image."""
+
+    row: dict[str, Any]
+    """Of ``images.csv``."""
+    sideways: bool
+    """Whether EXIF lays the image on its side."""
+    sized: bool
+    """Whether it then has a mask, and sides of two lengths."""
+    fit: Fit | None
+    """How its runs read."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Examines images one by one, each in a thread of its own."""
+
+    source: Source
+    data: DataSettings
+    image: ImageSettings
+    headers: Mapping[Path, Header]
+    reading: Reading
+
+    def examine(self, sample: Sample, row: int, copies: SmallCopies) -> Examined | DataError:
+        """Decode an image, check its masks against it, and fill its small copies, the ``row``th of its subset."""
+        try:
+            with DECODING.taking(decoding_memory(sample.path, self.image.size)):
+                return self._examine(sample, row, copies)
+        except DataError as error:
+            return error
+
+    def _examine(self, sample: Sample, row: int, copies: SmallCopies) -> Examined:
+        image, data = self.image, self.data
+        photograph = read_image(sample.path, image.size, self.reading)
+        height, width = photograph.height, photograph.width
+        header = self.headers.get(sample.path) or read_header(sample.path)
+        edges = true_edges(self.source, sample, header, self.reading.exif)
+        copies.images[sample.subset][row] = shrink(photograph.pixels, image.size, image.fit, height=height, width=width)
+        if sample.subset == "train":
+            copies.masks[row] = small_masks(edges, height, width, image.size, image.fit)
+        with sample.path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        names = data.class_names
+        texts = [""] * len(names) if edges is None else [edges_to_text(each, (height, width)) for each in edges]
+        columns = {
+            "image_id": sample.image_id,
+            "subset": sample.subset,
+            "path": Path(os.path.relpath(sample.path, data.root)).as_posix(),
+            "height": height,
+            "width": width,
+            "group": sample.group,
+            "sha256": sha256,
+            "phash": f"{perceptual_hash(photograph.pixels):016x}",
+            **{rle_column(name): text for name, text in zip(names, texts, strict=True)},
+        }
+        sized = header.sideways and height != width and any(texts)
+        return Examined(columns, header.sideways, sized, self._fit(sample, edges or [], (height, width)))
+
+    def _fit(self, sample: Sample, edges: list[np.ndarray], size: tuple[int, int]) -> Fit | None:
+        """How runs read that have no size of their own."""
+        if not isinstance(self.data, KaggleData) or sample.subset != "train":
+            return None
+        return fit_of_runs(edges, size, get_format(self.data.format).order)
+
+
+def _prepare(examiner: Examiner, table: Path, folder: Path, console: Console) -> tuple[Counter[str], Fits]:
+    """Examine all samples in parallel, write their rows in order, and count them; how masks fit where EXIF turns.
+
+    Raises:
+        DataError: with a line for each image that something is wrong with.
+    """
+    samples, names = examiner.source.samples, examiner.data.class_names
+    counts = Counter(sample.subset for sample in samples)
+    copies = SmallCopies.create(folder, counts, examiner.image.size, len(names))
+    rows_before = {"train": 0, "test": counts["train"]}
+    problems: list[tuple[Path, str]] = []
+    fits = Fits(examiner.reading.exif)
+    mask_columns = [rle_column(name) for name in names]
+
+    def examine(position: int, sample: Sample) -> Examined | DataError:
+        return examiner.examine(sample, position - rows_before[sample.subset], copies)
+
     with table.open("w", newline="", encoding="utf-8") as file, ThreadPoolExecutor() as pool:
         writer = csv.DictWriter(file, [*COLUMNS, *mask_columns], lineterminator="\n")
         writer.writeheader()
-        results = pool.map(examine, range(len(source.samples)), source.samples)
-        for result in track(results, len(source.samples), "prepare", console):
-            if isinstance(result, DataError):
-                problems.append(str(result))
+        results = track(pool.map(examine, range(len(samples)), samples), len(samples), "prepare", console)
+        for sample, result in zip(samples, results, strict=True):
+            if isinstance(result, FitsOtherwise):
+                fits.otherwise.append(sample.path.name)
+            elif isinstance(result, DataError):
+                problems.append((sample.path, str(result)))
             else:
-                counts["empty"] += result["subset"] == "train" and not any(result[column] for column in mask_columns)
-                writer.writerow(result)
-    if problems:
-        raise DataError("\n".join(problems))
-    return counts
+                counts["empty"] += sample.subset == "train" and not any(result.row[column] for column in mask_columns)
+                writer.writerow(result.row)
+                fits.add(sample.path.name, result.sideways, result.sized, result.fit)
+    lines = [*grouped(problems), *filter(None, [fits.problem()])]
+    if lines:
+        raise DataError("\n".join(lines))
+    return counts, fits
 
 
-def _examine(
-    source: Source, sample: Sample, row: int, data: DataSettings, image: ImageSettings, copies: SmallCopies
-) -> dict[str, Any]:
-    """Decode one image, check its masks against it, fill its small copies, and return its row of the table."""
-    photograph = read_image(sample.path, at_least=image.size)
-    height, width = photograph.height, photograph.width
-    edges = source.true_edges(sample, height, width)
-    small = shrink(photograph.pixels, image.size, image.fit, height=height, width=width)
-    copies.images[sample.subset][row] = small
-    if sample.subset == "train":
-        copies.masks[row] = small_masks(edges, height, width, image.size, image.fit)
-    with sample.path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    texts = [""] * len(data.class_names) if edges is None else [edges_to_text(each, (height, width)) for each in edges]
-    return {
-        "image_id": sample.image_id,
-        "subset": sample.subset,
-        "path": Path(os.path.relpath(sample.path, data.root)).as_posix(),
-        "height": height,
-        "width": width,
-        "group": sample.group,
-        "sha256": sha256,
-        "phash": f"{perceptual_hash(photograph.pixels):016x}",
-        **{rle_column(name): text for name, text in zip(data.class_names, texts, strict=True)},
-    }
+def grouped(problems: Sequence[tuple[Path, str]]) -> list[str]:
+    """Lines of what is wrong with files, one for many files that the same is wrong with."""
+    files: dict[str, list[str]] = {}
+    for path, problem in problems:
+        reason = problem.removeprefix(f"{path}: ")
+        files.setdefault(reason, []).append("" if reason == problem else str(path))
+    lines = []
+    for reason, paths in files.items():
+        if len(paths) > FEW:
+            lines.append(f"{len(paths)} images: {some(paths)}: {reason}")
+        else:
+            lines += [f"{path}: {reason}" if path else reason for path in paths]
+    return lines
 
 
 def _copy_test_masks(table: Path, truth: Path, data: DataSettings) -> None:

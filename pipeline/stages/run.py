@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,14 +44,12 @@ from pipeline.config import Experiment, data_root, load_experiment
 from pipeline.errors import DataError
 from pipeline.graph import Graph
 from pipeline.locks import open_lock, try_lock, wait_for_lock
+from pipeline.memory import available_memory
 from pipeline.next_step import check_of_submission, say_next
 from pipeline.processes import PYTHON, environment, stand_ins
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
 from pipeline.records import UPSTREAM, Examined, all_records, examine
 from pipeline.results import results_table
-
-MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Files with the bytes that a container may use, of both versions of Linux's control groups."""
 
 OPTIONS_OF_SNAKEMAKE = ("SNAKEMAKE_PROFILE", "SNAKEMAKE_OUTPUT_CACHE", "SNAKEMAKE_CONDA_PREFIX")
 """Variables that Snakemake takes options from, which ``--profile`` is for."""
@@ -157,15 +155,6 @@ def _snakemake(cores: int | None, profile: str | None) -> list[str]:
     cores, gpus = cores or cpu_count(), _count_gpus()
     machine = ["--profile", "none", "--cores", str(cores), "--resources", f"gpu={gpus}", f"mem_mb={available_memory()}"]
     return [*command, *machine, "--config", f"cores={cores}", f"gpus={gpus}", "shared=true"]
-
-
-def available_memory(limits: Sequence[Path] = MEMORY_LIMITS) -> int:
-    """MiB of this machine, or of the container that this is in."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in limits:
-        text = path.read_text().strip() if path.is_file() else ""
-        found += [int(text)] if text.isdigit() else []  # "max" where there is none
-    return min(found) // 2**20
 
 
 def _count_gpus() -> int:

@@ -29,6 +29,7 @@ from pipeline.csv_options import (
     BothEmptyOption,
     ClassColumnOption,
     ColumnsOption,
+    ExifOption,
     FormatOption,
     ImagesOption,
     MetricOption,
@@ -74,6 +75,7 @@ def score(
     size_columns: SizeColumnsOption = None,
     shape: ShapeOption = None,
     images: ImagesOption = None,
+    exif: ExifOption = "apply",
     unite: UniteOption = False,
     other: OtherOption = None,
     per_image: PerImageOption = None,
@@ -106,6 +108,7 @@ def score(
         size_columns=size_columns,
         shape=shape,
         images=images,
+        exif=exif,
         unite=unite,
     )
     rows = Rows.of(true, class_of_truth, truth)

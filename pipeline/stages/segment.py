@@ -16,6 +16,7 @@ All folds of all models are averaged, blended and post-processed as for the subm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,16 +34,19 @@ from pipeline.config import DataSettings, Experiment, load_experiment
 from pipeline.data.cache import ids_have_suffixes
 from pipeline.data.classes import Overlaps, image_ids, mask_ids, row_columns
 from pipeline.data.folders import ImageFolder, beside, ids_of
-from pipeline.data.images import read_image
+from pipeline.data.image_range import reading_of
+from pipeline.data.images import MASK_BYTES, UPRIGHT, Reading, read_image
 from pipeline.data.pairs import pair_ids
 from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
+from pipeline.memory import DECODING
 from pipeline.rle import edges_to_text, from_edges, write_csv
 from pipeline.rle.threads import available_cores
 
 COLOURS = ((255, 61, 127), (53, 224, 255), (255, 200, 40), (120, 220, 90), (170, 120, 255), (255, 130, 60))
 TINT = 0.35
+OVERLAY_BYTES = 12  # bytes that an overlay takes for each pixel of a photograph
 SAMPLE = 8  # photographs on which engines are compared
 
 
@@ -88,16 +92,20 @@ def segment(
     written = " and ".join(str(place) for place in (output, csv) if place is not None)
     networks = f"{', '.join(settings.models)} (folds of each: {folds or settings.folds.count})"
     console.print(f"segment: {len(paths)} photographs by {networks}, to {written}")
-    first = first_readable(paths, settings)
+    reading = reading_of(settings)
+    first = first_readable(paths, settings, reading)
     predictor = Predictor.load(settings, small_copies(first), len(paths), folds) if first else None
     broken: list[str] = []
-    done = segmented(predictor, paths, broken, settings)
+    done = segmented(predictor, paths, broken, settings, reading)
     overlaps = Overlaps()
     for each, edges in track(done, len(paths), "segment", console):
         rows.add(each, edges)
         overlaps.look(each.name, edges)
         if output is not None:
-            write_pictures(output, each, edges, overlays)
+            try:
+                write_pictures(output, each, edges, overlays, reading)
+            except DataError as error:
+                broken.append(str(error))
     if csv is not None:
         rows.write(csv)
     console.print(f"segment: {len(paths) - len(broken)} photographs, in {written}")
@@ -156,12 +164,16 @@ def find_images(given: Sequence[Path]) -> ImageFolder:
     return ImageFolder(place, {path.name: path for path in paths}, unread)
 
 
-def read_all(paths: Sequence[Path], settings: Experiment) -> tuple[list[Named], list[str]]:
+def read_all(paths: Sequence[Path], settings: Experiment, reading: Reading) -> tuple[list[Named], list[str]]:
     """Decode and shrink photographs side by side: those that can be read, and what is wrong with the others."""
 
     def read(path: Path) -> Named | str:
         try:
-            photograph = read_image(path, at_least=settings.image.size)
+            if not path.name.isprintable():
+                raise DataError(f"{path}: its name is no text in UTF-8, or has control characters: rename it")
+            photograph = read_image(path, settings.image.size, reading)
+            size = photograph.height, photograph.width
+            DECODING.check(MASK_BYTES * math.prod(size), path, size, "for the mask")
         except DataError as error:
             return str(error)
         return Named(path, to_network_size(photograph, settings), photograph.height, photograph.width)
@@ -171,11 +183,11 @@ def read_all(paths: Sequence[Path], settings: Experiment) -> tuple[list[Named], 
     return [each for each in found if isinstance(each, Named)], [each for each in found if isinstance(each, str)]
 
 
-def first_readable(paths: Sequence[Path], settings: Experiment) -> list[Named]:
+def first_readable(paths: Sequence[Path], settings: Experiment, reading: Reading) -> list[Named]:
     """The first photographs that can be read, at most ``SAMPLE``; none where none can."""
     found: list[Named] = []
     for start in range(0, len(paths), SAMPLE):
-        found += read_all(paths[start : start + SAMPLE], settings)[0]
+        found += read_all(paths[start : start + SAMPLE], settings, reading)[0]
         if len(found) >= SAMPLE:
             break
     return found[:SAMPLE]
@@ -187,7 +199,7 @@ def small_copies(photographs: Sequence[Named]) -> np.ndarray:
 
 
 def segmented(
-    predictor: Predictor | None, paths: Sequence[Path], broken: list[str], settings: Experiment
+    predictor: Predictor | None, paths: Sequence[Path], broken: list[str], settings: Experiment, reading: Reading
 ) -> Iterator[tuple[Named, list[np.ndarray]]]:
     """Photographs with the edges of each class; the next batch is decoded while one is computed.
 
@@ -198,19 +210,27 @@ def segmented(
     batch_size = settings.prediction.batch_size
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(read_all, batches[0], settings)
+        waiting = ahead.submit(read_all, batches[0], settings, reading)
         for following in [*batches[1:], None]:
             readable, unreadable = waiting.result()
             if following is not None:
-                waiting = ahead.submit(read_all, following, settings)
+                waiting = ahead.submit(read_all, following, settings, reading)
             broken += unreadable
             if readable:
                 masks = predictor.masks(small_copies(readable), [each.size for each in readable])
                 yield from zip(readable, masks, strict=True)
 
 
-def write_pictures(folder: Path, named: Named, edges: Sequence[np.ndarray], overlays: bool) -> None:
-    """The mask and, if wanted, the overlay of a photograph."""
+def write_pictures(
+    folder: Path, named: Named, edges: Sequence[np.ndarray], overlays: bool, reading: Reading = UPRIGHT
+) -> None:
+    """Write the mask and, if wanted, the overlay of a photograph.
+
+    Raises:
+        DataError: they take more memory than there is, or the photograph is gone.
+    """
+    bytes_of_pixel = 1 + len(edges) + (OVERLAY_BYTES if overlays else 0)
+    DECODING.check(bytes_of_pixel * math.prod(named.size), named.path, named.size, "for the pictures of its mask")
     masks = [from_edges(each, named.size).astype(bool) for each in edges]
     indices = np.zeros(named.size, np.uint8)
     for number, mask in enumerate(masks, 1):
@@ -219,7 +239,7 @@ def write_pictures(folder: Path, named: Named, edges: Sequence[np.ndarray], over
         Image.fromarray(indices).save(path)
     if overlays:
         with whole_or_absent(folder / "overlays" / f"{named.name}.jpg") as path:
-            Image.fromarray(overlay(read_image(named.path).pixels, masks)).save(path, quality=92)
+            Image.fromarray(overlay(read_image(named.path, reading=reading).pixels, masks)).save(path, quality=92)
 
 
 def overlay(pixels: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:

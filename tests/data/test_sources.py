@@ -527,7 +527,7 @@ def test_folder_masks_of_several_classes_have_no_other_values(tmp_path):
     assert road.size == 0
     assert np.array_equal(from_edges(car, SHAPE), TRUTH)
     source = open_source(settings.model_copy(update={"classes": {"road": (1,)}}))
-    with pytest.raises(DataError, match=r"a_mask\.png: has the value 7, which is of none of data\.classes"):
+    with pytest.raises(DataError, match=r"a_mask\.png: has the value 7; no class in data\.classes has it"):
         source.true_edges(source.samples[0], *SHAPE)
 
 

@@ -98,7 +98,7 @@ def test_every_truncated_image_is_named(refused, data):
 
 def test_a_text_file_called_jpg(refused, data):
     data.file("train", "a4").write_text("no picture")
-    assert refused("prepare") == [f"{data.file('train', 'a4')}: not an image, or of an unknown kind"]
+    assert refused("prepare") == [f"{data.file('train', 'a4')}: not an image of JPEG, PNG, TIFF, WEBP, GIF or BMP"]
 
 
 def test_masks_of_another_size(command_line, tmp_path, write_experiment, data):

@@ -19,9 +19,9 @@ from pipeline.artifacts import Artifacts, save_settings
 from pipeline.config import load_experiment
 from pipeline.geometry import restore
 from pipeline.locks import try_lock
+from pipeline.memory import available_memory
 from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import decode, from_edges
-from pipeline.stages.run import available_memory
 
 MODELS = ("unet", "fpn")  # of the fixture two_networks
 

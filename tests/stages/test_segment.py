@@ -6,6 +6,7 @@ import pandas as pd
 from PIL import Image
 
 from pipeline.config import load_experiment
+from pipeline.data.images import UPRIGHT
 from pipeline.rle import decode
 from pipeline.stages.segment import read_all
 
@@ -109,7 +110,7 @@ def test_pixels_are_kept_at_the_networks_size_only(tmp_path, write_experiment):
     for path in paths[::2]:
         Image.fromarray(np.full((300, 200, 3), 7, np.uint8)).save(path)
     paths[1].touch()
-    named, broken = read_all(paths, settings)
+    named, broken = read_all(paths, settings, UPRIGHT)
     assert [(each.name, each.size, each.small.nbytes) for each in named] == [
         (name, (300, 200), 64 * 64 * 3) for name in "ac"
     ]
@@ -137,7 +138,7 @@ def test_an_unfinished_experiment_names_the_stage_to_run(tmp_path, write_experim
     experiment = write_experiment(tmp_path)
     status, _, err = command_line("segment", "--experiment", experiment, tmp_path / "a.png", "-o", tmp_path / "out")
     assert status == 1
-    assert "run the stage 'tune' first" in err
+    assert "run the stage 'prepare' first" in err
 
 
 def test_several_classes_are_numbered(tmp_path):
