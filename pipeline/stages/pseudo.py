@@ -50,6 +50,11 @@ def pseudo(experiment: ExperimentOption, overrides: OverridesOption = None, quie
     classes = settings.data.class_names
     if source.data.class_names != classes:
         raise DataError(f"pseudo.experiment {source.name!r} has other classes: {some(source.data.class_names)}")
+    if source.data.exif != settings.data.exif:
+        raise DataError(
+            f"pseudo.experiment {source.name!r} has data.exif: {source.data.exif}, this experiment "
+            f"{settings.data.exif}: masks would lie on other pixels; set both alike"
+        )
     masks = one_row_a_mask(read_images(artifacts, "test"), classes)
     if masks.empty:
         raise DataError(f"{artifacts.images}: no test images that could be given masks: set pseudo.experiment to null")

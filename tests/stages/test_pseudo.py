@@ -188,3 +188,10 @@ def test_expected_dice_is_the_dice_of_the_mean():
     half = np.full((4, 4), 153, np.uint8)  # 0.6 everywhere: the whole image is predicted
     assert expected_dice(half, HALF) == pytest.approx(2 * 16 * 0.6 / (16 + 16 * 0.6))
     assert expected_dice(np.full((4, 4), 51, np.uint8), HALF) == pytest.approx(0.8)
+
+
+def test_experiments_that_turn_images_otherwise_are_refused(experiments, command_line):
+    file, second = experiments
+    status, _, errors = command_line("pseudo", "--experiment", file, *second, "--set", "data.exif=ignore")
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "'tiny' has data.exif: apply, this experiment ignore" in errors

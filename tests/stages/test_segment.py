@@ -1,10 +1,13 @@
 import shutil
 import unicodedata
 
+import imagecodecs
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from pipeline.artifacts import read_json, write_json
 from pipeline.config import load_experiment
 from pipeline.data.images import UPRIGHT
 from pipeline.rle import decode
@@ -151,3 +154,72 @@ def test_several_classes_are_numbered(tmp_path):
     write_pictures(tmp_path, named, [to_edges(first), to_edges(second)], overlays=False)
     expected = np.where(second, 2, first)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "masks" / "a.png")), expected)
+
+
+@pytest.fixture
+def deep(two_networks, finished, tmp_path):
+    """A finished run as if its images had 16 bits: its experiment file, and two folders of photographs alike.
+
+    Those of 16 bits are 100 times as dark as could be, and none of them has the whole range.
+    """
+    run = two_networks.copy(tmp_path / "deep")
+    shutil.copy(finished[0].tuning, run.artifacts.tuning)
+    write_json(run.artifacts.image_range, {"low": 0, "high": 255 * 100})
+    folders = tmp_path / "8", tmp_path / "16"
+    for folder in folders:
+        folder.mkdir()
+    for path in sorted(finished[2].iterdir())[:2]:
+        pixels = np.asarray(Image.open(path)) // 2
+        Image.fromarray(pixels).save(folders[0] / f"{path.stem}.png")
+        (folders[1] / f"{path.stem}.png").write_bytes(imagecodecs.png_encode(pixels.astype(np.uint16) * 100))
+    return run, *folders
+
+
+def rows_of(command_line, experiment, folder, csv):
+    status, _, err = command_line("segment", "--experiment", experiment, folder, "--csv", csv, "--folds", 1)
+    return status, err, pd.read_csv(csv, dtype=str, keep_default_na=False)
+
+
+def test_deep_photographs_are_read_on_the_experiments_scale(finished, deep, tmp_path, command_line):
+    run, shallow, deep_ones = deep
+    status, err, expected = rows_of(command_line, finished[1], shallow, tmp_path / "8.csv")
+    assert (status, err) == (0, "")
+    status, err, found = rows_of(command_line, run.experiment, deep_ones, tmp_path / "16.csv")
+    assert (status, err) == (0, "")
+    assert found.equals(expected)
+    assert (expected["rle"] != "").any()
+
+
+def test_photographs_of_another_depth_are_named(finished, deep, tmp_path, command_line):
+    run, shallow, deep_ones = deep
+    status, err, rows = rows_of(command_line, run.experiment, shallow, tmp_path / "8.csv")
+    assert (status, len(rows)) == (1, 0)
+    assert err.count("has 8 bits a channel, the experiment's images have values from 0 to 25500") == 2
+    status, err, rows = rows_of(command_line, finished[1], deep_ones, tmp_path / "16.csv")
+    assert (status, len(rows)) == (1, 0)
+    assert err.count("has 16-bit values, the experiment's images have 8 bits a channel") == 2
+
+
+def test_a_bundle_reads_photographs_as_its_experiment(deep, tmp_path, command_line):
+    run = deep[0]
+    words = ("bundle", "--experiment", run.experiment, "-o", tmp_path / "upload", "--set", "data.exif=ignore")
+    assert command_line(*words)[0] == 0
+    bundled = tmp_path / "upload" / "kfold" / "tiny"
+    assert load_experiment(bundled / "experiment.yaml").data.exif == "ignore"
+    assert read_json(bundled / "image_range.json") == {"low": 0, "high": 255 * 100}
+    needed = read_json(tmp_path / "upload" / "bundle.json")["needs"]
+    assert {"tifffile", "imagecodecs"} <= needed.keys()
+
+
+def test_a_scale_that_is_damaged_or_missing_is_named(deep, command_line, tmp_path):
+    run, _, deep_ones = deep
+    place = run.artifacts.image_range
+    for content in ('{"low": 5, "high": 1}', '{"low": 0}', '{"low": "0", "high": 9}', "[]", '{"low": 0, "high": NaN}'):
+        place.write_text(content)
+        status, _, err = command_line("segment", "--experiment", run.experiment, deep_ones, "--csv", tmp_path / "a.csv")
+        assert (status, err.count("\n")) == (1, 1)
+        assert f"{place} is damaged" in err
+    place.unlink()
+    status, _, err = command_line("segment", "--experiment", run.experiment, deep_ones, "--csv", tmp_path / "a.csv")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "image_range.json is missing: run the stage 'prepare' first" in err
