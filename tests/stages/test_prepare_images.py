@@ -16,9 +16,11 @@ import tifffile
 from PIL import Image
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, read_json
+from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images
+from pipeline.data.image_range import read_range
+from pipeline.data.images import ValueRange
 from pipeline.memory import DECODING
 from pipeline.rle import decode, encode
 
@@ -87,7 +89,7 @@ def test_deep_images_have_one_scale_from_all_of_them(folder_of, command_line, ki
             expected = np.rint(ramp(low, high) * 255 / 1008)
             assert np.array_equal(small_of(experiment, subset)[row, ..., 0], expected)
     place = Artifacts.of(load_experiment(experiment)).image_range
-    assert read_json(place) == {"low": shift, "high": 1008 + shift}
+    assert read_range(place) == ValueRange(shift, 1008 + shift)
 
 
 def test_8_bit_images_are_as_they_were_and_need_no_scale(folder_of, command_line):
@@ -98,7 +100,7 @@ def test_8_bit_images_are_as_they_were_and_need_no_scale(folder_of, command_line
     assert status == 0
     assert "values" not in out
     assert np.array_equal(small_of(experiment)[0, ..., 1], ramp(0, 100))
-    assert read_json(Artifacts.of(load_experiment(experiment)).image_range) == {"low": None, "high": None}
+    assert read_range(Artifacts.of(load_experiment(experiment)).image_range) is None
 
 
 def test_images_of_8_and_of_16_bits_have_no_scale_in_common(folder_of, command_line):
