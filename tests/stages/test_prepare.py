@@ -116,7 +116,7 @@ def test_changed_data_outdate_the_table_and_data_that_are_put_away_do_not(prepar
     csv = data.root / "train.csv"
     csv.write_text(csv.read_text() + "\n")
     reasons = outdated(settings)
-    assert {path.name for path in reasons} == {"images.csv.json", "truth.csv.json", "cache.json"}
+    assert {path.name for path in reasons} == {"images.csv.json", "truth.csv.json", "cache.json", "image_range.json"}
     assert all("train.csv is another one" in reason for reason in reasons.values())
     data.root.rename(data.root.with_name("archive"))
     assert outdated(settings) == {}
