@@ -38,7 +38,7 @@ PACKED = {
 
 @pytest.fixture(params=PACKED)
 def packed(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "SMALL", 2**20)
+    monkeypatch.setattr(unpacking, "SMALL", 2**20, raising=False)
     path = tmp_path / request.param
     path.write_bytes(PACKED[request.param])
     return path
