@@ -137,16 +137,22 @@ def _usual_columns(name: str, header: list[str], class_column: str | None) -> tu
     others = {class_column, *(find_size_columns(header) or ())}
     places = [_find(header, names) for names in (_ID_NAMES, _RLE_NAMES)]
     left = [at for at, column in enumerate(header) if column not in others and at not in places]
-    # Of classes that are ignored, and the numbers of the rows that pandas writes in front.
-    left.sort(key=lambda at: (_is_index(header[at]), header[at].lower() in _CLASS_NAMES))
     if places.count(None) > len(left):
         named = ", ".join(map(shown, header[:_MOST_NAMED]))
         raise RleError(f"{name}: no columns for ids and RLE texts; the columns are {named}")
+    if places[0] is None and _is_index(header[left[0]]) and len(left) > places.count(None):
+        first, other = (repr(header[at]) for at in left[:2])
+        raise RleError(
+            f"{name}: are the ids in the column {first}, or is that pandas' count of the rows, and they are in {other}?"
+            " Name the columns of ids and RLE texts (in the header, too, if one has no name)"
+        )
+    left.sort(key=lambda at: (_is_index(header[at]), header[at].lower() in _CLASS_NAMES))  # classes that are ignored
     id_at, rle_at = (left.pop(0) if at is None else at for at in places)
     return header[id_at], header[rle_at]
 
 
 def _is_index(column: str) -> bool:
+    """Whether pandas writes its index so, which are the numbers of the rows unless ids were made the index."""
     return column == "" or re.fullmatch(r"Unnamed: [\d.]+", column) is not None
 
 

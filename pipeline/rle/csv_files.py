@@ -18,6 +18,7 @@ from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
 
 _MISSING = (b"", b"nan", b"NaN")  # an empty field, or what pandas makes of one
+_MOST_TELLING = 100  # columns that may tell rows of an id apart
 _MOST_NAMED = 3  # ids, or rows of an id, that a message names
 _LONGEST_EMPTY = 64  # only shorter texts are compared with the ways to write an empty mask
 
@@ -145,8 +146,8 @@ class _Records:
     data: uint8, the whole file and 64 bytes more. begins, ends: int64 (N,), where each RLE text lies in it.
     rows: int64 (N,), their numbers as a spreadsheet shows them. heights, widths: int64 (N,), 0 = unknown.
     images: the images' ids, which `ids` are too unless a class follows.
-    others: by name, where the columns lie that are neither ids, classes, texts nor sizes. begin, size: where the rows
-        begin in the data, and where they end. width: fields in a row.
+    others: by name, where the first columns lie that are neither ids, classes, texts nor sizes.
+    begin, size: where the rows begin in the data, and where they end. width: fields in a row.
     """
 
     name: str
@@ -201,7 +202,7 @@ def _read_records(path: Path, columns, class_column, size_columns, find_sizes: b
         for side, column in ((heights, 2), (widths, 3)):
             _read_sides(name, rows, data, fields[:, column], side)
     taken = {id_at, rle_at, *size_at, *class_at}
-    others = {column: at for at, column in enumerate(header) if at not in taken}
+    others = {column: at for at, column in enumerate(header[:_MOST_TELLING]) if at not in taken}
     return _Records(
         name, data, rows, images, ids, begins, ends, heights, widths, others, begin, size, width=len(header)
     )

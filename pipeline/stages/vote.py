@@ -13,6 +13,7 @@ The masks are never decoded to pixels, and need no sizes: all files number their
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +48,7 @@ from pipeline.rle import (
     areas,
     edges_to_text,
     get_format,
+    open_unpacked,
     read_column_names,
     read_csv,
     split_class,
@@ -221,8 +223,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     csv.field_size_limit(2**31 - 1)
     rows = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+        with open_unpacked(path) as file:
+            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
             for row in reader:
                 if None in row or None in row.values():  # what csv calls fields in excess, and makes of missing ones
                     raise DataError(f"{path}: the row in line {reader.line_num} has other fields than the header")

@@ -148,10 +148,10 @@ def test_rows_are_named(tmp_path, row, what):
     ("content", "ids"),
     [
         (b"id,rle\na,1 1\nb,\n\n\r\n\n", ["a", "b"]),
-        (b"\n".join([b",name,rle", b"0,a,1 1", b"1,b,"]), ["a", "b"]),  # the numbers that pandas writes in front
-        (b"Unnamed: 0,name,runs\n0,a,1 1\n1,b,\n", ["a", "b"]),
-        (b"Unnamed: 0.1,Unnamed: 0,name,runs\n0,0,a,1 1\n1,1,b,\n", ["a", "b"]),
-        (b",rle\na,1 1\nb,\n", ["a", "b"]),
+        (b",id,rle\n0,a,1 1\n1,b,\n", ["a", "b"]),  # the numbers that pandas writes in front
+        (b"Unnamed: 0.1,Unnamed: 0,id,runs\n0,0,a,1 1\n1,1,b,\n", ["a", "b"]),
+        (b",rle\na,1 1\nb,\n", ["a", "b"]),  # ids that were made the index
+        (b"photo,runs,,\na,1 1,,\nb,,,\n", ["a", "b"]),  # the empty columns of a spreadsheet
         (b"\xef\xbb\xbf\xef\xbb\xbfid,rle\na,1 1\nb,\n", ["a", "b"]),  # saved as "CSV UTF-8" twice
         (b'\xef\xbb\xbf"id" , rle\xe2\x80\x8b \r\na,1 1\r\nb,nan\r\n', ["a", "b"]),
         ("id\u00a0,rle\n\u5b57,1 1\ncaf\u00e9,\n".encode(), ["\u5b57", "caf\u00e9"]),
@@ -162,6 +162,19 @@ def test_what_can_mean_one_thing_only_is_read(tmp_path, content, ids):
     path.write_bytes(content)
     table = rle.read_csv(path)
     assert (table.ids, table.edges.tolist()) == (ids, [0, 1])
+
+
+@pytest.mark.parametrize("header", [",name,rle", "Unnamed: 0,name,runs", ",score,mask"])
+def test_an_index_that_may_be_the_ids_or_not_is_not_guessed(tmp_path, header):
+    path = tmp_path / "t.csv"
+    path.write_text(header + "\n0,a,1 1\n1,b,\n")
+    first, other, runs = header.split(",")
+    for read in (rle.read_csv, rle.read_column_names):
+        with pytest.raises(rle.RleError) as error:
+            read(path)
+        assert f"t.csv: are the ids in the column {first!r}, or is that pandas' count of the rows, " in str(error.value)
+        assert f"they are in {other!r}? Name the columns" in str(error.value)
+    assert rle.read_csv(path, columns=(other, runs)).ids == ["a", "b"]
 
 
 @pytest.mark.parametrize(("most", "program"), [(32_767, "Excel"), (65_535, "older LibreOffice")])
