@@ -24,6 +24,7 @@ from pipeline.processes import PYTHON, environment
 from pipeline.records import record_of
 from pipeline.rle import dices, read_csv
 from pipeline.safe_paths import join_inside
+from pipeline.submitted import format_of_submission
 
 ALIKE = 0.999
 """Mean Dice from which masks count as the same where another engine or machine has computed them."""
@@ -91,7 +92,8 @@ class Room:
         rows = read_rows(need(self.artifacts.submission, "submit"))
         rows = rows[rows.iloc[:, 0].isin(photographs)]
         rows.to_csv(self.expected, index=False)
-        rows.assign(**{rows.columns[-1]: ""}).to_csv(self.sample, index=False)
+        empty = format_of_submission(self.settings.data).empty
+        rows.assign(**{rows.columns[-1]: empty}).to_csv(self.sample, index=False)
         write_settings(Artifacts(self.folder / "bundle", self.settings.name).settings, self.settings)
 
     def run_notebook(self) -> str:
@@ -151,7 +153,7 @@ class Room:
         tables = [
             read_csv(
                 path,
-                data.submission_format,
+                format_of_submission(data),
                 columns=(columns[0], columns[-1]),
                 class_column=data.class_column_of_csvs,
                 sizes=sizes,

@@ -96,7 +96,7 @@ def diagnose(
         training: the training masks, to compare areas with, and their format.
     """
     expected = Expected.of(sample, read) if sample else None
-    empties = empties_of(sample, fmt)
+    empties = empties_of([row.text for row in sample.rows] if sample else [], fmt)
     spellings = {}
     if expected:
         spellings = other_spellings([expected.key(row) for row in read.rows], list(expected.counts))

@@ -59,16 +59,16 @@ def means_empty(text: str, fmt: RleFormat) -> bool:
     return only_lengths_of_0 or _NO_MASK.fullmatch(text) is not None
 
 
-def empties_of(sample: Submission | None, fmt: RleFormat) -> Empties:
-    """How the sample writes empty masks, the most frequent way first; what the format says where it has none.
+def empties_of(texts: Iterable[str], fmt: RleFormat) -> Empties:
+    """How a sample's texts write empty masks, the most frequent way first; what the format says where it has none.
 
     A word without digits is no mask either in a file that a competition takes. Where all is blank there, the format's
     text is accepted, too.
     """
     found: Counter[str] = Counter()
-    for row in sample.rows if sample else []:
-        if means_empty(row.text, fmt) or (fmt.style in ("pairs", "gaps") and _WORD.fullmatch(row.text)):
-            found[blank_alike(row.text)] += 1
+    for text in texts:
+        if means_empty(text, fmt) or (fmt.style in ("pairs", "gaps") and _WORD.fullmatch(text)):
+            found[blank_alike(text)] += 1
     if found:
         texts = tuple(text for text, _ in found.most_common())
         return Empties(("", fmt.empty) if texts == ("",) else texts, "the sample writes")

@@ -41,8 +41,9 @@ from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
 from pipeline.memory import DECODING
-from pipeline.rle import edges_to_text, from_edges, write_csv
+from pipeline.rle import RleFormat, edges_to_text, from_edges, get_format, write_csv
 from pipeline.rle.threads import available_cores
+from pipeline.submitted import format_of_submission
 
 COLOURS = ((255, 61, 127), (53, 224, 255), (255, 200, 40), (120, 220, 90), (170, 120, 255), (255, 130, 60))
 TINT = 0.35
@@ -264,6 +265,8 @@ class Rows:
     """What each photograph that is asked for is called in the CSV."""
     ids: list[str] | None
     """Of the masks, in the order of the sample submission; None without one."""
+    fmt: RleFormat
+    """How masks are written."""
     texts: dict[str, str] = field(default_factory=dict)
     """By id."""
 
@@ -290,15 +293,16 @@ class Rows:
             paths = pair_ids(image_ids(ids, data.class_names), folder, sample)
         id_of = {path: image_id for image_id, path in paths.items()}
         in_order = {path: id_of[path] for path in folder.files.values() if path in id_of}
-        return cls(data, columns, in_order, ids)
+        fmt = get_format(data.submission_format) if sample is None else format_of_submission(data, sample)
+        return cls(data, columns, in_order, ids, fmt)
 
     def add(self, named: Named, edges: Sequence[np.ndarray]) -> None:
-        texts = [edges_to_text(each, named.size, self.data.submission_format) for each in edges]
+        texts = [edges_to_text(each, named.size, self.fmt) for each in edges]
         self.texts.update(zip(mask_ids([self.id_of[named.path]], self.data.class_names), texts, strict=True))
 
     def write(self, path: Path) -> None:
         ids = list(self.texts) if self.ids is None else self.ids
-        nothing = edges_to_text(np.empty(0, np.uint32), (1, 1), self.data.submission_format)
+        nothing = edges_to_text(np.empty(0, np.uint32), (1, 1), self.fmt)
         texts = [self.texts.get(each, nothing) for each in ids]
         with whole_or_absent(path) as new:
             write_csv(new, ids, texts, columns=tuple(self.columns))

@@ -35,7 +35,8 @@ from pipeline.geometry import Fit
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess, stored_scores
 from pipeline.records import Record, recorded
-from pipeline.rle import edges_to_text, read_csv, split_class, write_csv
+from pipeline.rle import RleFormat, edges_to_text, get_format, read_csv, split_class, write_csv
+from pipeline.submitted import format_of_submission
 
 OofOption = Annotated[
     bool, typer.Option("--oof", help="Write the training images' masks, each fold's made without it; for `vote`.")
@@ -60,7 +61,7 @@ def submit(
     check_ids(stored, list(wanted.sizes), wanted.maps)
     edges = track(wanted.edges(stored.maps, settings.image.fit), len(wanted.sizes), "submit", console)
     masks = dict(zip(wanted.sizes, edges, strict=True))
-    fmt = settings.data.submission_format
+    fmt = wanted.fmt
     record = Record.of(settings, "submit", wanted.inputs)
     provenance = {
         "submission": wanted.output.name,
@@ -101,6 +102,8 @@ class Wanted:
     """The same for the provenance."""
     inputs: list[Path]
     """All that they are made by."""
+    fmt: RleFormat
+    """How they are written."""
 
     def edges(self, maps: Any, fit: Fit) -> Iterator[np.ndarray]:
         """Masks in the order of the maps, uint8 (N, H, W), of which a chunk is in memory at a time."""
@@ -127,6 +130,7 @@ def test_masks(settings: Experiment, tuning: Any) -> Wanted:
         postprocess=postprocess * len(images),
         chosen={"postprocess": tuning["postprocess"]},
         inputs=[artifacts.images, artifacts.ensemble_test, artifacts.tuning],
+        fmt=format_of_submission(settings.data),
     )
 
 
@@ -146,6 +150,7 @@ def out_of_fold_masks(settings: Experiment, tuning: Any) -> Wanted:
         postprocess=[of_class for own in fold for of_class in by_fold[own]],
         chosen={"postprocess_by_fold": [[asdict(of_class) for of_class in of_fold] for of_fold in by_fold]},
         inputs=[artifacts.images, artifacts.folds, artifacts.ensemble_oof, artifacts.tuning],
+        fmt=get_format(settings.data.submission_format),
     )
 
 
@@ -177,7 +182,7 @@ def count_overlaps(masks: dict[str, np.ndarray], classes: int) -> Overlaps:
 
 def check_written(
     path: Path,
-    fmt: str,
+    fmt: RleFormat,
     columns: list[str],
     masks: dict[str, np.ndarray],
     order: list[str],

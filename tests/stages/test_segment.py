@@ -47,7 +47,7 @@ def test_a_sample_submission_gives_order_columns_and_empty_masks(finished, tmp_p
     artifacts, experiment, photographs = finished
     submission = pd.read_csv(artifacts.submission, dtype=str, keep_default_na=False).set_index("image_id")["rle"]
     ids = [*sorted(submission.index)[2:0:-1], "broken"]
-    (tmp_path / "sample.csv").write_text("file,mask\n" + "".join(f"{image_id}.jpg,\n" for image_id in ids))
+    (tmp_path / "sample.csv").write_text("file,mask\n" + "".join(f"{image_id}.jpg,-\n" for image_id in ids))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     words = ("--csv", tmp_path / "rows.csv", "--sample", tmp_path / "sample.csv")
     places = (photographs, tmp_path / "broken.jpg")
@@ -57,7 +57,7 @@ def test_a_sample_submission_gives_order_columns_and_empty_masks(finished, tmp_p
     rows = pd.read_csv(tmp_path / "rows.csv", dtype=str, keep_default_na=False)
     assert list(rows) == ["file", "mask"]
     assert rows["file"].tolist() == [f"{image_id}.jpg" for image_id in ids]
-    assert rows["mask"].tolist() == [*submission[ids[:2]], ""]
+    assert rows["mask"].tolist() == [*(text or "-" for text in submission[ids[:2]]), "-"]
     status, _, err = command_line("segment", "--experiment", experiment, photographs, *words)
     assert "1 of the rows have no image: broken.jpg" in err
 

@@ -263,3 +263,22 @@ def test_pixels_that_several_classes_get_are_counted(tmp_path, competition, writ
     assert shared > 100
     assert f"submit: 1 of 3 images have pixels in several classes: {shared} pixels, " in out
     assert f"of the foreground, most in b0 ({shared}): each class has a threshold and rules of its own" in out
+
+
+@pytest.mark.parametrize(("sample", "written"), [("-", "-"), ("-1", "-1"), ("1 0", "1 0"), ("", ""), ("1 1", "")])
+def test_an_empty_mask_is_written_as_the_sample_has_it(prepare, command_line, sample, written):
+    prepared = prepare()
+    first, *others = prepared.data.ids["test"]
+    prepared.maps[first] = np.zeros((64, 64), np.uint8)
+    prepared.write_maps(prepared.data.ids["test"])
+    rows = [f"{image_id},{sample}" for image_id in prepared.data.ids["test"]]
+    prepared.data.write("sample_submission.csv", "image_id,rle", *rows)
+    status, _, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, err) == (0, "")
+    texts = dict(prepared.rows()[1:])
+    assert texts[first] == written
+    assert all(len(texts[image_id]) > 3 for image_id in others)
+    found = command_line(
+        "lint", prepared.artifacts.submission, "--sample", prepared.data.root / "sample_submission.csv"
+    )
+    assert found[0] == 0
