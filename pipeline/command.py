@@ -117,6 +117,8 @@ def _run(app: typer.Typer) -> None:
         app()
     except (DataError, RleError) as error:
         _fail(str(error))
+    except MemoryError as error:
+        _fail(f"this does not fit into the memory: {str(error) or 'the system gave no more'}")
     except OSError as error:
         if error.errno is None:
             raise

@@ -25,7 +25,7 @@ from pipeline.linting.sample import (
     other_spellings,
 )
 from pipeline.linting.submission import Finding, Row, Size, SizeOf, Submission, whole_numbers
-from pipeline.rle import FORMATS, RleError, RleFormat, explain_text, text_to_edges, union
+from pipeline.rle import CELLS, FORMATS, RleError, RleFormat, explain_text, text_to_edges, union
 
 WRAPPING = 0.02  # share of the masks with runs around the border that is told of; of inverted portraits 2 in 1,315 have
 STARTING_BELOW = 0.1  # share of the masks with positions below the first one that shows another first number
@@ -107,6 +107,7 @@ def diagnose(
     texts = read_texts(read, sizes, fmt, empties)
 
     findings += about_rows(read, expected)
+    findings += about_cut_cells(read)
     if expected:
         findings += [*about_columns(read, sample), *about_ids(read, expected, spellings)]
     findings += about_images(read, spelt_size, images) if images else []
@@ -167,6 +168,17 @@ def about_images(read: Submission, size_of: SizeOf, folder: Path) -> list[Findin
         return []
     fix = "name the folder that the ids are of, or an image of it in each row"
     return [Finding("error", f"{len(unknown)} ids have no image in {folder}", some(unknown), fix)]
+
+
+def about_cut_cells(read: Submission) -> list[Finding]:
+    """A finding where the longest text is as long as what a spreadsheet keeps of one."""
+    lengths = [len(row.fields[read.places[-1]]) for row in read.rows]
+    longest = max(lengths, default=0)
+    if longest not in CELLS:
+        return []
+    what = f"{CELLS[longest]} has cut off texts"
+    evidence = f"{read.rows[lengths.index(longest)]} has {longest} characters, and none has more"
+    return [Finding("error", what, evidence, "take the file as it was before (or put a space behind, if it is whole)")]
 
 
 # ------------------------------------------------------------------------------------------------------- texts

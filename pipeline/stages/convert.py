@@ -203,11 +203,20 @@ def write_folder(table: RleTable, output: Path, with_classes: bool) -> None:
     with whole_or_absent(output) as folder:
         folder.mkdir()
         for row, (image_id, *class_name) in enumerate(names):
-            mask = from_edges(table[row], (int(table.heights[row]), int(table.widths[row])))
-            mask *= 255  # in place: it may be large
             inner = folder.joinpath(*class_name)
             inner.mkdir(exist_ok=True)
-            Image.fromarray(mask).save(inner / f"{image_id}.png")
+            file = inner / f"{image_id}.png"
+            if file.exists():
+                raise DataError(f"id {shown(image_id)}: to this file system, an id before has the same name")
+            size = int(table.heights[row]), int(table.widths[row])
+            try:
+                mask = from_edges(table[row], size)
+                mask *= 255  # in place: it may be large
+                Image.fromarray(mask).save(file)
+            except MemoryError:
+                raise DataError(
+                    f"id {shown(image_id)}: {size[0]} x {size[1]} pixels do not fit into the memory"
+                ) from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import re
+import tracemalloc
 from pathlib import Path
 from time import perf_counter
 
@@ -134,6 +135,18 @@ def test_very_many_rows_of_an_id_take_a_moment(tmp_path):
     begin = perf_counter()
     assert np.array_equal(rle.read_csv(path, unite=True)[0], np.arange(400_000))
     assert perf_counter() - begin < 20  # a second; looking at all rows for each edge took minutes
+
+
+def test_blank_lines_take_no_memory(tmp_path):
+    path = write(tmp_path, "id,rle\n\na,1 3\n" + "\n" * 2_000_000 + "\r\n" * 1_000_000 + "b,x\n")
+    tracemalloc.start()
+    try:
+        with pytest.raises(rle.RleError, match=r"row 3000004 \(id b\): token 1 'x'"):
+            rle.read_csv(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * path.stat().st_size
 
 
 def test_columns_and_sizes(tmp_path):

@@ -126,7 +126,7 @@ def test_texts_of_three_megabytes_make_no_message_of_three_megabytes(command_lin
 HUGE = 4294967295
 MEMORY = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from pipeline.__main__ import app
 from pipeline.command import run_command
 try:
@@ -156,6 +156,7 @@ finally:
         ),
         (f"{HUGE},1", "5 9", ("convert", "IN", "-o", "OUT"), f"a PNG of {HUGE} x 1 pixels is not written"),
         (f"1,{HUGE}", "5 9", ("lint", "IN"), None),
+        ("65535,65537", "5 9", ("convert", "IN", "-o", "OUT"), "id a: 65535 x 65537 pixels do not fit into the memory"),
     ],
 )
 def test_a_size_that_no_image_has_takes_no_memory(python, tmp_path, size, text, words, problem):

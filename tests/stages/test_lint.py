@@ -466,3 +466,15 @@ def test_damaged_files_pass_only_if_the_strict_reader_takes_them(command_line, f
 
 def read(path, planted):
     return read_csv(path, sizes={name: mask.shape for name, mask in planted.masks.items()})
+
+
+def test_texts_that_a_spreadsheet_has_cut_off_are_an_error(command_line, tmp_path):
+    path = tmp_path / "cut.csv"
+    text = f"7 2 {'20'.zfill(32_767 - 6)} 1"
+    for end, found in (("", 1), (" ", 0)):
+        path.write_text(f"id,rle\na,1 1\nb,{text}{end}\n")
+        status, out, _ = command_line("lint", path)
+        assert (status, out.count("error: Excel has cut off texts\n  evidence: row 3 (id b) has 32767 char")) == (
+            found,
+            found,
+        )
