@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,14 +66,21 @@ class Graph:
         """
         return SeenArtifacts(self.settings.workspace, self.settings.name, self.settings.prediction.parts)
 
-    @property
-    def links(self) -> dict[Path, Path]:
-        """Links that have to be in Snakemake's folder, and where they lead: what lies outside of the experiment's."""
+    def link(self) -> None:
+        """Link, in the working directory, which is Snakemake's, to what lies outside of the experiment's folder."""
         settings = self.settings
-        found = {LINKS / "submissions": Artifacts.of(settings).submission.parent}
+        links = {"submissions": Artifacts.of(settings).submission.parent}
         if settings.pseudo.experiment:
-            found[LINKS / "labels"] = Artifacts(settings.workspace, settings.pseudo.experiment).folder
-        return found
+            links["labels"] = Artifacts(settings.workspace, settings.pseudo.experiment).folder
+        LINKS.mkdir(parents=True, exist_ok=True)
+        for name, target in links.items():
+            link = LINKS / name
+            if link.is_symlink() and link.readlink() == target:  # as where many jobs of a cluster begin at once
+                continue
+            if link.is_dir() and not link.is_symlink():  # in a copy that has followed links
+                shutil.rmtree(link)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
     def seen(self, path: Path) -> Path:
         """A path of ``Artifacts.of``, as Snakemake has it."""

@@ -17,6 +17,8 @@ from pipeline.report.selection import extremes
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
+mpl.rcdefaults()  # not what a file ``matplotlibrc`` of the working directory says
+
 COLUMNS = 6
 LINES = ("photograph", "truth", "prediction", "difference")
 WHAT = "out-of-fold masks, Dice; difference: missed in blue, too much in pink, right in white"

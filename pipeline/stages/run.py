@@ -16,7 +16,6 @@ too; the status is then 128 and the signal's number.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -98,7 +97,6 @@ def run(
     with _only_run(artifacts.folder):
         _wait_for_earlier_jobs(artifacts.log("snakemake").parent, console)
         save_settings(settings)
-        _link(settings, artifacts.folder)
         where = ["--directory", artifacts.folder, "--configfile", artifacts.settings]
         found = _examine(settings, keep_old, console)
         if found.first:  # which may be what it was, and what reads it holds
@@ -200,16 +198,6 @@ def _environment(**changes: str) -> dict[str, str]:
     return {name: value for name, value in environment(**changes).items() if name not in OPTIONS_OF_SNAKEMAKE}
 
 
-def _link(settings: Experiment, folder: Path) -> None:
-    """Make the links that Snakemake is to find in its folder."""
-    for link, target in Graph(settings, cores=1).links.items():
-        (folder / link).parent.mkdir(parents=True, exist_ok=True)
-        if (folder / link).is_dir() and not (folder / link).is_symlink():  # in a copy that has followed links
-            shutil.rmtree(folder / link)
-        (folder / link).unlink(missing_ok=True)
-        (folder / link).symlink_to(target)
-
-
 def _prepare_snakemake(parent: int) -> None:
     """Let it end with this process, and be interrupted, which all that a script starts in the background ignores."""
     die_with(parent)
@@ -254,8 +242,8 @@ def _print_plan(settings: Experiment, command: list[str], changed: list[Path], c
     folder = Artifacts.of(settings).folder
     with tempfile.TemporaryDirectory() as scratch:
         _mirror(folder, Path(scratch))
-        _link(settings, Path(scratch))
         config = Path(scratch, ".snakemake", "experiment.yaml")
+        config.parent.mkdir()
         config.write_text(settings_text(settings), encoding="utf-8")
         where = ["--directory", scratch, "--configfile", config, "--dry-run"]
         seen = Graph(settings, cores=1).seen
@@ -271,15 +259,10 @@ def _print_plan(settings: Experiment, command: list[str], changed: list[Path], c
 
 
 def _mirror(folder: Path, mirror: Path) -> None:
-    """Links to all that lies in an experiment's folder, with the same times; what Snakemake writes to is copied."""
+    """Link to all that lies in an experiment's folder but what Snakemake writes to."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name != ".snakemake":
-            link, times = mirror / path.name, path.lstat()
-            link.symlink_to(path)
-            os.utime(link, ns=(times.st_atime_ns, times.st_mtime_ns), follow_symlinks=False)
-    metadata = Path(".snakemake", "metadata")
-    if (folder / metadata).is_dir():
-        shutil.copytree(folder / metadata, mirror / metadata)
+            (mirror / path.name).symlink_to(path)
 
 
 def _check_networks(settings: Experiment, fetch: bool = True) -> None:

@@ -56,3 +56,10 @@ def test_a_title_is_not_taken_for_a_formula(tmp_path, title, monkeypatch):
     draw_grid([Column(title, sight, np.zeros((8, 8), bool))], title, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").exists()
     assert shown == []
+
+
+def test_pictures_do_not_depend_on_a_file_in_the_working_directory(tmp_path, monkeypatch, python):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfigure.facecolor: red\n")
+    monkeypatch.chdir(tmp_path)
+    code = "from pipeline.report.poster import mpl; print(*map(mpl.rcParams.get, ['text.usetex', 'figure.facecolor']))"
+    assert python("-P", "-c", code).stdout == "False white\n"

@@ -39,10 +39,10 @@ def traps(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """``run(*words, before=(), cwd=tmp_path, **variables)``: the finished process of `run`."""
+    """``run(*words, command="run", before=(), cwd=tmp_path, **variables)``: the finished process of a command."""
 
-    def call(*words, before=(), cwd=tmp_path, **variables):
-        command = [*before, sys.executable, "-P", "-m", "pipeline", "run", *map(str, words)]
+    def call(*words, command="run", before=(), cwd=tmp_path, **variables):
+        command = [*before, sys.executable, "-P", "-m", "pipeline", command, *map(str, words)]
         return subprocess.run(
             command,
             cwd=cwd,
@@ -132,6 +132,39 @@ def test_a_user_without_a_name_or_a_home_can_run(tmp_path, write_experiment, run
     variables = dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME"), "")
     result = run("--experiment", write_experiment(tmp_path), "-n", before=NOBODY, HOME="/nonexistent", **variables)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs("unshare", "--user", "--map-root-user", "--mount")
+@pytest.mark.parametrize(("options", "reason"), [("size=64k", "which has 0.1"), ("ro", "which cannot be written to")])
+def test_loader_processes_that_cannot_hand_images_over_are_one_line(
+    tmp_path, write_experiment, command_line, run, options, reason
+):
+    experiment = write_experiment(tmp_path, training={"workers": 2})
+    for stage in ("prepare", "split"):
+        assert command_line(stage, "--experiment", experiment)[0] == 0
+    mount = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$0" "$@"'
+    before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount)
+    result = run("--experiment", experiment, "-m", "unet", "-k", "0", command="train", before=before)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: training.workers: 2 processes that load data need ")
+    assert f"MB of /dev/shm, {reason}; set training.workers: 0" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("safe", [("-P",), ()])
+def test_a_command_takes_no_module_or_cache_from_the_working_directory(tmp_path, traps, safe):
+    """Also where it is called as the pages say, or an empty part of PYTHONPATH stands for that directory."""
+    folder, sprung = traps
+    for name in ("site", "re"):  # which Python itself imports before it comes to the project, without -P
+        (folder / f"{name}.py").unlink()
+    (folder / ".numba_config.yaml").write_text("cache_dir: cache\n")
+    (folder / "a.csv").write_text("id,rle\na,1 3\n")
+    command = [sys.executable, *safe, "-m", "pipeline", "score", "a.csv", "a.csv"]
+    variables = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}"}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not sprung.exists()
+    assert not (folder / "cache").exists()
 
 
 def test_a_cache_is_made_below_the_experiment_only_where_the_users_cannot_be(tmp_path, monkeypatch):
