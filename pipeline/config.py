@@ -220,7 +220,7 @@ class KaggleData(DataSettings):
     @classmethod
     def _submitted_as_given(cls, values: Any) -> Any:
         """What the training masks are written in is asked for, unless something else is said."""
-        if isinstance(values, dict) and str(values.get("format")) in FORMATS:
+        if isinstance(values, dict) and str(values.get("format")).partition(":")[0] in FORMATS:
             return {"submission_format": values["format"], **values}
         return values
 

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from pipeline.data.folders import ImageSizes  # with Pillow, which takes a tenth of a second
 
 FormatOption = Annotated[
-    str, typer.Option("--format", metavar="PRESET", help="RLE convention: kaggle, carvana, siim, coco, ...")
+    str,
+    typer.Option(
+        "--format",
+        metavar="PRESET",
+        help="RLE convention: kaggle, carvana, siim, coco, ...; kaggle:-1 is kaggle with -1 for an empty mask.",
+    ),
 ]
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", metavar="ID,RLE", help="The file's columns; else found by their usual names.")

@@ -16,6 +16,7 @@ from pipeline.command import PARENT
 from pipeline.config import Experiment
 from pipeline.members import member_name
 from pipeline.records import record_of
+from pipeline.rle import get_format
 
 LINKS = Path(".snakemake", "links")
 """Folder, in the one that Snakemake works in, of links to what lies elsewhere."""
@@ -141,11 +142,15 @@ class Graph:
 
     def score_options(self) -> list[str]:
         """How the submission is scored."""
+        from pipeline.submitted import format_of_submission  # imports pandas
+
         settings = self.settings
+        fmt = format_of_submission(settings.data)
+        as_set = fmt == get_format(settings.data.submission_format)
         return [
             *("--metric", settings.tuning.metric, "--beta", str(settings.tuning.beta)),
             *("--both-empty", str(settings.tuning.both_empty)),
-            *("--format", settings.data.submission_format, "--truth-format", "kaggle"),
+            *("--format", settings.data.submission_format if as_set else fmt.name, "--truth-format", "kaggle"),
             *("--class-column", settings.data.class_column_of_csvs or "none"),
         ]
 

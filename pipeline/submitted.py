@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import DataSettings
@@ -24,4 +23,4 @@ def format_of_submission(data: DataSettings, sample: Path | None = None) -> RleF
         return fmt
     texts = read_table(sample, dtype=str, keep_default_na=False).iloc[:, -1]
     empties = empties_of(texts.str.strip(" ").tolist(), fmt)
-    return fmt if empties.accept(fmt.empty) else replace(fmt, empty=empties.written)
+    return fmt if empties.accept(fmt.empty) else get_format(f"{fmt.name.partition(':')[0]}:{empties.written}")

@@ -15,7 +15,8 @@ Every preset is what the competition's evaluation page (or, where they differ, i
 """  # noqa: E501 - a table row is one line
 
 import difflib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 _LONGEST_SHOWN = 200  # characters of a text from a file
@@ -76,6 +77,7 @@ _PRESETS = (
     RleFormat("coco-counts", base=0, style="counts"),
     RleFormat("coco", base=0, style="coco"),
 )
+_RUNS = re.compile(r"[0-9]+ +0*[1-9][0-9]*( +[0-9]+ +0*[1-9][0-9]*)*")
 _ALIASES_OF_KAGGLE = ("airbus", "tgs", "severstal", "hubmap", "uw-madison")
 
 FORMATS: dict[str, RleFormat] = {preset.name: preset for preset in _PRESETS} | dict.fromkeys(
@@ -86,11 +88,24 @@ FORMATS: dict[str, RleFormat] = {preset.name: preset for preset in _PRESETS} | d
 def get_format(name: str | RleFormat) -> RleFormat:
     """The preset of that name (a key of `FORMATS`), or the format itself if it is one already.
 
-    Raises RleError for an unknown name, naming the nearest known one.
+    "NAME:TEXT" is the preset with another text for an empty mask: "kaggle:-1".
+    Raises RleError for an unknown name, naming the nearest known one, and for a text that may be a mask.
     """
     if isinstance(name, RleFormat):
         return name
     if name in FORMATS:
         return FORMATS[name]
+    preset, colon, empty = str(name).partition(":")
+    if colon and preset in FORMATS:
+        return _with_empty(FORMATS[preset], empty)
     nearest = difflib.get_close_matches(str(name).lower(), FORMATS, n=1, cutoff=0.0)[0]
     raise RleError(f"unknown RLE format {name!r}; did you mean {nearest!r}? Known: {', '.join(FORMATS)}")
+
+
+def _with_empty(fmt: RleFormat, empty: str) -> RleFormat:
+    """The format with another text for an empty mask."""
+    if fmt.style not in ("pairs", "gaps"):
+        raise RleError(f"RLE format {fmt.name}: its counts have a text of their own for an empty mask, not {empty!r}")
+    if _RUNS.fullmatch(empty) or empty != empty.strip():
+        raise RleError(f"RLE format {fmt.name}: {empty!r} cannot stand for an empty mask, it has runs or outer spaces")
+    return replace(fmt, name=f"{fmt.name}:{empty}", empty=empty)

@@ -120,3 +120,32 @@ def test_formats_by_name():
         rle.RleFormat("own", order="A")
     with pytest.raises(rle.RleError, match="style must be pairs, gaps, counts or coco, not 'runs'"):
         rle.RleFormat("own", style="runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"), [("kaggle:-1", "-1"), ("carvana:-", "-"), ("sennet:", ""), ("siim:0 0", "0 0")]
+)
+def test_a_preset_may_have_another_text_for_an_empty_mask(name, empty):
+    fmt = rle.get_format(name)
+    assert (fmt.name, fmt.empty) == (name, empty)
+    mask = np.zeros((4, 5), np.uint8)
+    assert rle.encode(mask, name) == empty
+    assert not rle.decode(empty, (4, 5), name).any()
+    mask[1, 2:4] = 1
+    assert rle.encode(mask, name) == rle.encode(mask, name.partition(":")[0])
+    assert np.array_equal(rle.decode(rle.encode(mask, name), (4, 5), name), mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("kaggle:1 5", "'1 5' cannot stand for an empty mask, it has runs or outer spaces"),
+        ("kaggle: -1", "' -1' cannot stand for an empty mask"),
+        ("coco:-1", "its counts have a text of their own for an empty mask, not '-1'"),
+        ("kagle:-1", "unknown RLE format 'kagle:-1'; did you mean 'kaggle'"),
+    ],
+)
+def test_a_text_that_cannot_stand_for_an_empty_mask_is_refused(name, problem):
+    with pytest.raises(rle.RleError) as refused:
+        rle.get_format(name)
+    assert problem in str(refused.value)

@@ -9,6 +9,7 @@ from pipeline.config import load_experiment
 from pipeline.data.cache import read_folds
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
+from pipeline.graph import Graph
 from pipeline.postprocess import Postprocess, final_edges
 from pipeline.rle import components, decode, from_edges, to_edges
 
@@ -282,3 +283,16 @@ def test_an_empty_mask_is_written_as_the_sample_has_it(prepare, command_line, sa
         "lint", prepared.artifacts.submission, "--sample", prepared.data.root / "sample_submission.csv"
     )
     assert found[0] == 0
+    submission = prepared.artifacts.submission
+    status, out, err = command_line("score", submission, submission, "--format", f"kaggle:{written}", "--json")
+    assert (status, err) == (0, "")
+    assert '"dice": 1.0' in out
+
+
+def test_a_run_scores_the_submission_as_it_is_written(tmp_path, competition, write_experiment):
+    data = competition()
+    source = {"source": "kaggle", "root": str(data.root), "test_truth": "train.csv"}
+    settings = load_experiment(write_experiment(tmp_path, data=source))
+    assert Graph(settings, cores=1).score_options()[6:8] == ["--format", "kaggle"]
+    data.write("sample_submission.csv", "image_id,rle", *(f"{image_id},-1" for image_id in data.ids["test"]))
+    assert Graph(settings, cores=1).score_options()[6:8] == ["--format", "kaggle:-1"]
