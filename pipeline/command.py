@@ -101,13 +101,14 @@ def run_command(command: Callable[..., Any]) -> None:
     if not isinstance(command, typer.Typer):
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         app.command()(command)
-        interrupts.raise_once()
     try:
-        _run(app)
+        with interrupts.as_before():
+            if app is not command:
+                interrupts.raise_once()
+            _run(app)
     except BaseException:  # an interrupted library may raise whatever it likes
         if not interrupts.was_received():
             raise
-        interrupts.end_at_once()
         print(interrupts.MESSAGE, file=sys.stderr)
         sys.exit(interrupts.STATUS)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STATUS = 128 + signal.SIGINT
@@ -26,6 +28,17 @@ def end_at_once() -> None:
 def raise_once() -> None:
     """From now on, raise KeyboardInterrupt when this process is interrupted, and end it when it is once more."""
     _set_handler(_raise)
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """At the end, deal with interrupts as before: a process ends at once again, a test's is pytest's to deal with."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None:  # not by Python
+            signal.signal(signal.SIGINT, before)
 
 
 def was_received() -> bool:
