@@ -28,7 +28,9 @@ MANY_FAR = 0.05
 DIFFERENT_SHARES = 0.2  # difference between two shares of empty masks
 NOISE = 3.0  # standard errors
 EIGHT_BY_EIGHT = 64
-PLACEHOLDER = 256  # pixels: a shorter run from the first pixel on is no full mask but a placeholder, as "1 1"
+PLACEHOLDER = 256  # pixels: masks with fewer, such as "1 1", are placeholders, not masks of images of unknown size
+CERTAIN = 4096  # pixels: with more, they are masks, whatever their shape may be
+SMALLEST = 0.125  # of an image's sides, that masks at another size have
 OTHER_SIZE = 0.1  # relative difference of two lengths of lines
 AGREEING = 0.8  # share of the masks that must agree that they are of another size
 BEYOND = 1.5  # times as far as all of the sample's masks
@@ -209,21 +211,22 @@ def _by_class(masks: list[tuple[Row, Mask]]) -> dict[str | None, list[Mask]]:
 def full_pixels(sample: list[tuple[Row, Mask]], size_of: SizeOf) -> dict[str, int]:
     """Pixels of each image, where all of the sample's masks are full ones: single runs from the first pixel on."""
     masks = [(row, mask) for row, mask in sample if mask.edges.size]
-    if any(mask.edges.size != 2 or mask.edges[0] != 0 or mask.edges[1] < PLACEHOLDER for _, mask in masks):
+    if any(mask.edges.size != 2 or mask.edges[0] != 0 for _, mask in masks):
         return {}
     pixels = {row.image: int(mask.edges[1]) for row, mask in masks}
     return pixels if all(_may_be_full(count, size_of(image)) for image, count in pixels.items()) else {}
 
 
 def _may_be_full(pixels: int, size: Size | None) -> bool:
-    """Whether so many pixels may be a whole mask of an image of that size, at its own size or another one.
+    """Whether so many pixels may be a whole mask, of an image of that size if it is known, at whatever size.
 
-    Others are placeholders: "1 500". Masks keep the image's shape, or have sides that a network likes.
+    Others are placeholders: "1 500". Masks keep the image's shape, are squares, or have sides that a network likes.
     """
-    if size is None or pixels == size[0] * size[1] or pixels % EIGHT_BY_EIGHT == 0:
-        return True
+    liked = pixels % EIGHT_BY_EIGHT == 0 or round(pixels**0.5) ** 2 == pixels
+    if size is None:
+        return pixels >= CERTAIN or (pixels >= PLACEHOLDER and liked)
     scale = (pixels / (size[0] * size[1])) ** 0.5
-    return round(scale * size[0]) * round(scale * size[1]) == pixels
+    return scale >= SMALLEST and (liked or round(scale * size[0]) * round(scale * size[1]) == pixels)
 
 
 def about_extent(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]], full: dict[str, int]) -> list[Finding]:

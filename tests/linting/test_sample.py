@@ -89,10 +89,20 @@ def test_masks_past_the_samples_full_ones_are_an_error(lint):
 
 
 def test_each_image_has_the_size_of_its_own_full_mask(lint):
-    sample = table(["1 600", "1 800"])
-    assert lint(table(["1 3", "700 101"]), sample)[0] == 0
-    status, findings, _ = lint(table(["700 101", "1 3"]), sample)
+    sample = table(["1 576", "1 768"])
+    assert lint(table(["1 3", "700 69"]), sample)[0] == 0
+    status, findings, _ = lint(table(["700 69", "1 3"]), sample)
     assert (status, len(findings)) == (1, 1)
+
+
+@pytest.mark.parametrize("words", [(), ("--shape", 40, 30)])
+def test_small_images_have_full_masks_too(lint, words):
+    status, findings, _ = lint(table(["5 3", "1100 20", "7 1"]), table(["1 1200"] * 3), *words)
+    assert (status, findings) == (0, [])
+    sample = ["1 300"] * 3 if words else ["1 320"] * 3
+    status, findings, _ = lint(table(["5 3", "1100 20", "7 1"]), table(sample), *words)
+    assert status == 1
+    assert findings[-1]["what"] == "masks run past the end of the sample's own"
 
 
 def test_masks_of_the_samples_size_are_right_where_the_images_are_larger(lint):
@@ -124,7 +134,7 @@ def test_masks_of_another_size_than_the_samples_are_told(lint, scale, discs):
     assert lint(table(list(texts(120, 160, 0.25))), table(sample))[1] == []
 
 
-@pytest.mark.parametrize("dummy", ["1 1", "1 2", "1 1 5 1", "1 100", "1 500", "1 1000", "10 3"])
+@pytest.mark.parametrize("dummy", ["1 1", "1 2", "1 1 5 1", "1 100", "1 500", "1 1000", "1 144", "10 3"])
 def test_a_placeholder_says_nothing_of_sizes(lint, dummy):
     y, x = np.mgrid[0:120, 0:160]
     texts = [encode((np.hypot(y - 50 - 3 * n, x - 90) < 30).astype(np.uint8)) for n in range(8)]
