@@ -109,7 +109,7 @@ def about_sameness(masks: list[Mask], training: Areas | None = None) -> list[Fin
 
 def _about_twins(masks: list[Mask], count: int) -> list[Finding]:
     """Findings about masks that are identical, or nearly so, to others."""
-    groups = Counter(mask.edges.tobytes() for mask in masks)
+    groups = Counter(hash(mask.edges.tobytes()) for mask in masks)
     twins = sum(number for number in groups.values() if number > 1)
     fix = "look whether different images were given the same prediction; frames of one video may be alike"
     if twins >= max(FEWEST, MANY_IDENTICAL * count):
