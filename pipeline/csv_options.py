@@ -80,7 +80,7 @@ def column_pair(text: str | None, option: str) -> tuple[str, str] | None:
     if text is None:
         return None
     names = text.split(",")
-    if len(names) != 2 or not all(names):
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
         raise typer.BadParameter(f"{option} takes two column names with a comma between them", param_hint=option)
     return names[0], names[1]
 

@@ -65,6 +65,9 @@ def text_columns(
     if columns is None:
         columns = _usual_columns(name, header, class_column)
     names = columns if class_column is None else (columns[0], class_column, columns[1])
+    if len(set(names)) < len(names):
+        what = "ids and RLE texts" if class_column is None else "ids, classes and RLE texts"
+        raise RleError(f"{name}: {what} cannot be in the same column: {', '.join(map(shown, names))}")
     return tuple(column_index(name, header, column) for column in names)
 
 

@@ -12,7 +12,7 @@ from .codec import check_text, text_to_edges
 from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
 from .fields import load, locate, read_names, read_strings, unquoted
 from .formats import RepeatedIdsError, RleError, RleFormat, get_format, shown
-from .leftovers import CELLS, explain_text
+from .leftovers import CELLS, HEADER_AGAIN, explain_text
 from .masks import pixel_count, turned
 from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
@@ -148,6 +148,7 @@ class _Records:
     images: the images' ids, which `ids` are too unless a class follows.
     others: by name, where the first columns lie that are neither ids, classes, texts nor sizes.
     begin, size: where the rows begin in the data, and where they end. width: fields in a row.
+    text_name: the RLE column's.
     """
 
     name: str
@@ -163,6 +164,7 @@ class _Records:
     begin: int
     size: int
     width: int
+    text_name: str
 
     def error(self, record: int, reason: object) -> RleError:
         kind = type(reason) if isinstance(reason, RleError) else RleError
@@ -172,6 +174,8 @@ class _Records:
         """The error of a row's text, with what other program has written it if that can be told."""
         odd = fmt.style == "coco" or str(error).endswith("not a whole number")
         what = explain_text(self.text(record), fmt) if odd else ""
+        if self.text(record).strip() == self.text_name:
+            what = HEADER_AGAIN
         return self.error(record, type(error)(f"{error} ({what})") if what else error)
 
     def text(self, record: int) -> str:
@@ -203,9 +207,9 @@ def _read_records(path: Path, columns, class_column, size_columns, find_sizes: b
             _read_sides(name, rows, data, fields[:, column], side)
     taken = {id_at, rle_at, *size_at, *class_at}
     others = {column: at for at, column in enumerate(header[:_MOST_TELLING]) if at not in taken}
-    return _Records(
-        name, data, rows, images, ids, begins, ends, heights, widths, others, begin, size, width=len(header)
-    )
+    names = {"others": others, "text_name": header[rle_at]}
+    lies = {"begin": begin, "size": size, "width": len(header)}
+    return _Records(name, data, rows, images, ids, begins, ends, heights, widths, **names, **lies)
 
 
 def _ids_of_classes(name: str, rows: np.ndarray, images: list[str], classes: list[str]) -> list[str]:

@@ -58,7 +58,7 @@ def of_first_line(line: str) -> str:
     found = next((what for magic, what in _FILES if line.encode().startswith(magic)), None)
     if found is not None:
         return found
-    if lower.startswith("sep="):
+    if lower.lstrip('"').startswith("sep="):
         return "a line for Excel only: delete it"
     found = next((what for begin, what in _LINES if lower.startswith(begin)), None)
     return "" if found is None else f"the file is {found}"
@@ -94,6 +94,9 @@ def of_row(raw: bytes, separator: str) -> str:
 
 CELLS = {32_767: "Excel", 65_535: "older LibreOffice"}
 """The most characters that a cell may have, and where."""
+
+
+HEADER_AGAIN = "the header once more: were files joined?"
 
 
 def explain_text(text: str, fmt: RleFormat) -> str:

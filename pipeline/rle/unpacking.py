@@ -33,6 +33,8 @@ def open_unpacked(path: str | PathLike) -> Iterator[BinaryIO]:
     Raises RleError for a damaged or encrypted one, for one that is not what its suffix says, and for one that unpacks
     to far more than a table has.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise RleError(f"{path}: is {'a folder' if Path(path).is_dir() else 'no plain file'}")
     with open(path, "rb") as file:
         kind = _kind(file.peek())
         promised = _SUFFIXES.get(Path(path).suffix.lower())

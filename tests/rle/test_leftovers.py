@@ -90,6 +90,7 @@ HEADERS = [
     (b"id\trle\na\t1 1\n", "(columns are parted by tabs, as some"),
     ("id\uff0crle\n".encode(), "(columns are parted by full-width commas"),
     (b"sep=,\nid,rle\na,1 1\n", f"{BEGIN}'sep=,' (a line for Excel only: delete it)"),
+    (b'"sep=,"\nid,rle\n', "(a line for Excel only: delete it)"),
     (b"sep=;\r\nid;rle\r\n", "(a line for Excel only: delete it)"),
     (b"id,rle\ra,1 1\r", "(lines end with carriage returns alone, as on old Macs"),
     (b"\nid,rle\na,1 1\n", "(the first line is blank)"),
@@ -131,6 +132,7 @@ ROWS = [
     (b"b 1 1\n", "row 4: 1 fields, but the header has 2"),
     (b",\n", "row 4: the id is empty, as is all else in the row: delete it"),
     (b",1 1\n", "row 4: the id is empty"),
+    (b"id,rle\nb,1 1\n", "row 4 (id id): token 1 'rle': not a whole number (the header once more: were files joined?)"),
     (b"b\xe9,1 1\n", r"row 4: not UTF-8: b'b\xe9'"),
 ]
 

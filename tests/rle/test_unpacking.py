@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -146,6 +147,16 @@ def test_what_is_not_read_is_named(tmp_path, name, content, reason):
             read(path)
         assert str(error.value).startswith(f"{path}: ")
         assert reason in str(error.value)
+
+
+def test_pipes_and_folders_are_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    for path, what in ((pipe, "no plain file"), (tmp_path, "a folder")):
+        with pytest.raises(rle.RleError, match=f": is {what}$"):
+            rle.read_csv(path)
+    with pytest.raises(FileNotFoundError):
+        rle.read_csv(tmp_path / "none.csv")
 
 
 SPACES = b"id,rle\na," + b" " * 4_000_000

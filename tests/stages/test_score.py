@@ -114,11 +114,27 @@ def test_columns_of_any_name(command_line, files):
     assert json.loads(command_line("score", submission, truth, *words)[1])["metrics"] == pytest.approx(EXPECTED)
 
 
-@pytest.mark.parametrize("columns", ["key", "a,b,c", "a,"])
+@pytest.mark.parametrize("columns", ["key", "a,b,c", "a,", "rle,rle"])
 def test_columns_that_are_no_pair_are_wrong_usage(command_line, files, columns):
     status, out, err = command_line("score", *files(), "--columns", columns)
     assert (status, out) == (2, "")
     assert "--columns takes two column names with a comma between them" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("--class-column", "image_id"),
+            "ids, classes and RLE texts cannot be in the same column: image_id, image_id, rle",
+        ),
+        (("--class-column", "rle"), "ids, classes and RLE texts cannot be in the same column: image_id, rle, rle"),
+    ],
+)
+def test_one_column_is_one_thing(command_line, files, words, problem):
+    status, out, err = command_line("score", *files(), *words)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert problem in err
 
 
 def replace_in(file, old, new):
