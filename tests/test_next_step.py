@@ -137,6 +137,13 @@ def test_the_submission_is_looked_through_by_its_own_columns(
     assert command_line(*words) == (0, f"tiny.csv: {len(rows)} rows, 0 errors, 0 warnings\n", "")
 
 
+def test_images_are_looked_at_as_the_experiment_reads_them(tmp_path, write_experiment):
+    for exif, words in (("apply", []), ("ignore", ["--exif", "ignore"])):
+        data = {"source": "kaggle", "root": str(tmp_path), "exif": exif}
+        found = check_of_submission(load_experiment(write_experiment(tmp_path, data=data)))
+        assert found[found.index("--exif") :][:2] == words if words else "--exif" not in found
+
+
 def test_a_blend_is_to_be_looked_through_and_a_job_of_a_run_says_nothing(tmp_path, command_line, monkeypatch):
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("id,mask\n1,1 3\n")

@@ -253,16 +253,19 @@ class PillowImage:
                 whole = imagecodecs.png_decode(self.path.read_bytes())
             yield from np.array_split(whole, max(1, whole.shape[0] * whole.shape[1] // BAND_PIXELS))
             return
+        mode = self.image.mode if self.image.mode.startswith("I;16") else "RGBA" if self._has_alpha else "RGB"
+        for rows in self._rows(mode):
+            yield rows if rows.ndim == 3 else rows[..., None]
+
+    def _rows(self, mode: str) -> Iterator[np.ndarray]:
+        """Rows of the image in one of Pillow's modes; the whole of it would be copied several times."""
         image = self.image
         with decoding(self.path):
             image.load()
-        mode = image.mode if image.mode.startswith("I;16") else "RGBA" if self._has_alpha else "RGB"
-        step = max(1, BAND_PIXELS // image.width)
-        for top in range(0, image.height, step):
-            with decoding(self.path):
+            step = max(1, BAND_PIXELS // image.width)
+            for top in range(0, image.height, step):
                 part = image.crop((0, top, image.width, min(top + step, image.height)))
-                values = np.asarray(part if part.mode == mode else part.convert(mode))
-            yield values if values.ndim == 3 else values[..., None]
+                yield np.asarray(part if part.mode == mode else part.convert(mode))
 
     @property
     def _has_alpha(self) -> bool:
@@ -271,14 +274,16 @@ class PillowImage:
     def indices(self) -> tuple[np.ndarray, int]:
         if self.image.mode not in ("1", "L", "P", "I;16"):
             raise DataError(f"{self.path}: a mask needs 1 channel, this file has {self.header.channels}")
-        with decoding(self.path):
-            values = np.asarray(self.image)
-        if self.image.mode == "1":
-            return values.astype(np.uint8), 1
-        if self.image.mode == "L" and self._depth < 8:
+        image, top = self.image, 0
+        values = np.empty((image.height, image.width), np.uint16 if image.mode == "I;16" else np.uint8)
+        for rows in self._rows(image.mode):
+            values[top : top + len(rows)] = rows
+            top += len(rows)
+        if image.mode == "L" and self._depth < 8:
             white = 2**self._depth - 1
-            return values // np.uint8(255 // white), white  # Pillow multiplies them
-        return values, 65535 if self.image.mode == "I;16" else 255
+            values //= np.uint8(255 // white)  # Pillow multiplies them
+            return values, white
+        return values, {"1": 1, "I;16": 65535}.get(image.mode, 255)
 
 
 def _late_exif(file: BinaryIO) -> dict[str, bytes]:

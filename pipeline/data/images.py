@@ -15,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipeline.data.image_files import Header, StoredImage, open_stored
+from pipeline.data.image_files import BAND_PIXELS, Header, StoredImage, open_stored
 from pipeline.errors import DataError, some
 from pipeline.memory import DECODING
 from pipeline.rle import to_edges
@@ -26,8 +26,8 @@ LARGE = 2**24
 SPARE = 2
 """Times the wanted size that an image shrunk while it is decoded still has, as JPEGs at least."""
 
-MASK_BYTES = 2
-"""Bytes for each pixel of an image that its masks take while they are shrunk, one after another."""
+MASK_BYTES = 4
+"""Bytes for each pixel of an image that its masks take while they are read and shrunk, one after another."""
 
 Exif = Literal["apply", "ignore"]
 
@@ -289,7 +289,7 @@ def read_class_map(path: Path, exif: Exif = "apply") -> ClassMap:
 def distinct_values(values: np.ndarray) -> list[int]:
     """The values that occur in a map of class indices, uint8 or uint16, rising."""
     most = np.iinfo(values.dtype).max
-    parts = np.array_split(values.ravel(), 1 + values.size // LARGE)  # which are counted as numbers of 8 bytes
+    parts = np.array_split(values.ravel(), 1 + values.size // BAND_PIXELS)  # counted as numbers of 8 bytes
     return np.flatnonzero(sum(np.bincount(part, minlength=most + 1) for part in parts)).tolist()
 
 
@@ -316,17 +316,16 @@ def mask_edges(mask: ClassMap, rule: str | int, path: Path, option: str) -> np.n
                 f"{option} {rule} of 255; save it with 8 bits"
             )
         return to_edges(values >= math.ceil(rule * white / 255)) if white != 255 else to_edges(values, threshold=rule)
-    if rule == "0/1":
-        foreground = values == 1
-    else:
-        foreground = values == (255 if white > 255 and values.max(initial=0) <= 255 else white)
-    strange = np.unique(values[~foreground & (values != 0)])
-    if strange.size:
-        fits = "0/1" if rule == "0/255" and strange.tolist() == [1] and not foreground.any() else None
+    present = set(distinct_values(values)) - {0}
+    if white > 255 and max(present, default=0) <= 255:
+        white = 255
+    foreground = 1 if rule == "0/1" else white
+    if strange := sorted(present - {foreground}):
+        fits = "0/1" if rule == "0/255" and strange == [1] and foreground not in present else None
         advice = f"{fits} fits it" if fits else "for soft masks give the least foreground value instead, such as 128"
-        found = f"the value{'s' * (strange.size > 1)} {some(list(map(str, strange)))}"
+        found = f"the value{'s' * (len(strange) > 1)} {some(list(map(str, strange)))}"
         raise DataError(f"{path}: has {found}, {option} allows {rule}; {advice}")
-    return to_edges(foreground)
+    return to_edges(values == foreground)
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:

@@ -151,12 +151,17 @@ def read_folder(folder: Path, threshold: int | None, exif: str) -> RleTable:
     files = by_stem(list_images(folder))
     if not files:
         raise DataError(f"{folder}: has no images")
-    masks, sizes = [np.empty(0, np.uint32)], []
+    masks, sizes, problems = [np.empty(0, np.uint32)], [], []
     for path in files.values():
-        mask = read_class_map(path, exif)
-        rule = threshold or ("0/1" if mask.values.max() <= 1 else "0/255")
-        masks.append(mask_edges(mask, rule, path, "--threshold"))
-        sizes.append(mask.values.shape)
+        try:
+            mask = read_class_map(path, exif)
+            rule = threshold or ("0/1" if mask.values.max() <= 1 else "0/255")
+            masks.append(mask_edges(mask, rule, path, "--threshold"))
+            sizes.append(mask.values.shape)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
     offsets = np.cumsum([mask.size for mask in masks], dtype=np.int64)
     heights, widths = np.array(sizes, np.int64).T
     return RleTable(list(files), offsets, np.concatenate(masks), heights, widths)

@@ -126,6 +126,11 @@ def test_mask_files_need_two_values_or_a_threshold(command_line, tmp_path):
     status, _, err = command_line("convert", folder, "-o", output)
     assert (status, err.count("\n")) == (1, 1)
     assert f"{folder / 'b.png'}: has the values 90, 128, --threshold allows 0/255" in err
+    (folder / "c.png").write_text("no picture")
+    status, _, err = command_line("convert", folder, "-o", output)
+    assert (status, err.count("\n")) == (1, 2)
+    assert f"{folder / 'c.png'}: not an image" in err
+    (folder / "c.png").unlink()
     (folder / "a.png").unlink()
     command_line("convert", folder, "-o", output, "--threshold", "128")
     assert output.read_text() == "image_id,rle\nb,2 1 4 1\n"

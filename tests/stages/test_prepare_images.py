@@ -19,9 +19,6 @@ from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images
-from pipeline.data.image_range import read_range
-from pipeline.data.images import ValueRange
-from pipeline.memory import DECODING
 from pipeline.rle import decode, encode
 
 SIZE = (64, 64)
@@ -88,6 +85,9 @@ def test_deep_images_have_one_scale_from_all_of_them(folder_of, command_line, ki
         for row, (low, high) in enumerate(ranges):
             expected = np.rint(ramp(low, high) * 255 / 1008)
             assert np.array_equal(small_of(experiment, subset)[row, ..., 0], expected)
+    from pipeline.data.image_range import read_range
+    from pipeline.data.images import ValueRange
+
     place = Artifacts.of(load_experiment(experiment)).image_range
     assert read_range(place) == ValueRange(shift, 1008 + shift)
 
@@ -100,6 +100,8 @@ def test_8_bit_images_are_as_they_were_and_need_no_scale(folder_of, command_line
     assert status == 0
     assert "values" not in out
     assert np.array_equal(small_of(experiment)[0, ..., 1], ramp(0, 100))
+    from pipeline.data.image_range import read_range
+
     assert read_range(Artifacts.of(load_experiment(experiment)).image_range) is None
 
 
@@ -385,7 +387,7 @@ def test_segment_names_what_is_no_photograph_and_goes_on(finished, tmp_path, com
         Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(bad, "EPS")
     elif name == "huge.png":
         write_huge_png(bad)
-        monkeypatch.setattr(DECODING, "_total", 10**9)
+        monkeypatch.setattr("pipeline.memory.DECODING._total", 10**9)
     else:
         bad.mkdir()
         bad = bad.parent / "bad.png"
