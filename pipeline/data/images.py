@@ -120,17 +120,14 @@ def value_extremes(path: Path) -> ValueRange:
     """The least and the greatest value of an image's colours.
 
     Raises:
-        DataError: the file cannot be read, or has values that are no numbers.
+        DataError: as ``read_image``.
     """
     low, high = math.inf, -math.inf
     with open_stored(path) as stored:
         _refuse_what_is_lost(stored)
         with DECODING.taking(_memory(stored, (0, 0))), _memory_errors(path):
             for band in _colours(stored):
-                least, greatest = float(band.min()), float(band.max())
-                if not (math.isfinite(least) and math.isfinite(greatest)):
-                    raise DataError(f"{path}: has values that are no finite numbers (NaN or infinity)")
-                low, high = min(low, least), max(high, greatest)
+                low, high = min(low, float(band.min())), max(high, float(band.max()))
     return ValueRange(low, high)
 
 
@@ -158,8 +155,8 @@ def _check_values(stored: StoredImage, reading: Reading) -> None:
         )
     if not header.deep and reading.values is not None:
         raise DataError(
-            f"{stored.path}: has 8 bits a channel, the experiment's images have values from {reading.values.low:g} "
-            f"to {reading.values.high:g}: they are not on one scale"
+            f"{stored.path}: has 8 bits a channel, the experiment's images have values from {reading.values.low:.10g} "
+            f"to {reading.values.high:.10g}: they are not on one scale"
         )
 
 
@@ -186,7 +183,7 @@ def _colours(stored: StoredImage) -> Iterator[np.ndarray]:
     """Bands of an image, (h, W, 1) or (h, W, 3); a further channel that is the same everywhere is left out.
 
     Raises:
-        DataError: it is not.
+        DataError: it is not, or there are values that are no numbers.
     """
     constant = None
     for band in stored.bands():
@@ -200,6 +197,8 @@ def _colours(stored: StoredImage) -> Iterator[np.ndarray]:
                     "save the colours without it"
                 )
             band = band[..., :-1]
+        if band.dtype.kind == "f" and not np.isfinite(band).all():
+            raise DataError(f"{stored.path}: has values that are no finite numbers (NaN or infinity)")
         yield band
 
 

@@ -139,7 +139,7 @@ class Fits:
     def doubt(self) -> str | None:
         """What may be wrong with it."""
         names = self.runs[True]["other"]
-        if not names or self.problem():
+        if not names or self.problem() or not self._others_read_well:
             return None
         return f"the masks of {len(names)} images look drawn on the pixels {DRAWN[OTHER[self.exif]]}: {some(names)}"
 

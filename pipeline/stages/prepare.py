@@ -180,26 +180,25 @@ def find_range(headers: Mapping[Path, Header], place: Path, console: Console) ->
         place: where it is to be stored, for the message.
 
     Raises:
-        DataError: only some have, or one cannot be read.
+        DataError: only some have.
     """
     paths = deep_images(headers)
     if not paths:
         return None
 
-    def extremes(path: Path) -> ValueRange | DataError:
+    def extremes(path: Path) -> ValueRange | None:
         try:
             return value_extremes(path)
-        except DataError as error:
-            return error
+        except DataError:
+            return None  # left for the examination to name
 
     with ThreadPoolExecutor() as pool:
         found = list(track(pool.map(extremes, paths), len(paths), "prepare: values", console))
-    if problems := [str(each) for each in found if isinstance(each, DataError)]:
-        raise DataError("\n".join(problems))
-    values = ValueRange(min(each.low for each in found), max(each.high for each in found))
+    known = [each for each in found if each is not None]
+    values = ValueRange(min((each.low for each in known), default=0), max((each.high for each in known), default=0))
     console.print(
-        f"prepare: {len(paths)} images have {kinds_of(headers[path] for path in paths)} values, from {values.low:g} to "
-        f"{values.high:g} in all of them: these become 0 and 255 in every image ({place})"
+        f"prepare: {len(paths)} images have {kinds_of(headers[path] for path in paths)} values, from {values.low:.10g} "
+        f"to {values.high:.10g} in all of them: these become 0 and 255 in every image ({place})"
     )
     return values
 

@@ -80,16 +80,29 @@ def test_deep_images_have_one_scale_from_all_of_them(folder_of, command_line, ki
     experiment = folder_of(test_images="test")
     status, out, err = prepare(command_line, experiment)
     assert (status, err) == (0, "")
-    assert f"values, from {shift} to {1008 + shift} in all of them" in out
     for subset, ranges in stored.items():
         for row, (low, high) in enumerate(ranges):
             expected = np.rint(ramp(low, high) * 255 / 1008)
             assert np.array_equal(small_of(experiment, subset)[row, ..., 0], expected)
+    assert f"values, from {shift} to {1008 + shift} in all of them" in out
     from pipeline.data.image_range import read_range
     from pipeline.data.images import ValueRange
 
     place = Artifacts.of(load_experiment(experiment)).image_range
     assert read_range(place) == ValueRange(shift, 1008 + shift)
+
+
+def test_deep_images_that_cannot_be_read_are_named_with_all_others(folder_of, command_line):
+    for name, values in (("a", [[0.5, 2]]), ("b", [[0, np.nan]]), ("c", [[0, np.inf]]), ("d", [[0, 9]])):
+        tifffile.imwrite(folder_of.root / "train" / f"{name}.tif", np.array(values, np.float32))
+        write_mask(folder_of.root / "masks" / f"{name}.png", (1, 2))
+    whole = (folder_of.root / "train" / "d.tif").read_bytes()
+    (folder_of.root / "train" / "d.tif").write_bytes(whole[:-4])
+    status, _, err = prepare(command_line, folder_of())
+    assert (status, err.count("\n")) == (1, 3)
+    for name, reason in (("b", "no finite numbers"), ("c", "no finite numbers"), ("d", "truncated")):
+        assert f"{name}.tif: " in err
+        assert reason in err
 
 
 def test_8_bit_images_are_as_they_were_and_need_no_scale(folder_of, command_line):
@@ -173,7 +186,7 @@ def test_annotations_of_few_bits_keep_their_classes(tmp_path, write_experiment, 
     data = write_easyportrait(tmp_path / "download", CLASSES, bits)
     experiment = write_experiment(tmp_path, data=data)
     assert prepare(command_line, experiment)[::2] == (0, "")
-    table = pd.read_csv(Artifacts.of(load_experiment(experiment)).images, dtype=str)
+    table = pd.read_csv(Artifacts.of(load_experiment(experiment)).images, dtype=str, keep_default_na=False)
     assert np.array_equal(decode(table["rle"][0], SIZE), CLASSES == 2)
 
 
@@ -195,7 +208,7 @@ def test_folder_masks_of_other_than_8_bits(folder_of, command_line, bits, rule):
     grey_png(folder_of.root / "masks" / "a.png", truth * (1 if rule == "0/1" else 2**bits - 1), bits)
     experiment = folder_of(mask_values=rule)
     assert prepare(command_line, experiment)[::2] == (0, "")
-    table = pd.read_csv(Artifacts.of(load_experiment(experiment)).images, dtype=str)
+    table = pd.read_csv(Artifacts.of(load_experiment(experiment)).images, dtype=str, keep_default_na=False)
     assert np.array_equal(decode(table["rle"][0], SIZE), truth)
 
 
@@ -251,7 +264,8 @@ def test_masks_drawn_on_other_pixels_than_exif_says_name_the_setting(
     photographs, command_line, columns, fmt, drawn, wrong, right
 ):
     experiment = photographs(drawn=drawn, columns=columns, fmt=fmt)
-    status, out, err = prepare(command_line, experiment, "--set", f"data.exif={wrong}")
+    given = () if wrong == "apply" else ("--set", f"data.exif={wrong}")  # which is the default
+    status, out, err = prepare(command_line, experiment, *given)
     assert (status, err.count("\n")) == (1, 1), out + err
     assert "3 images that EXIF turns" in err
     assert TURNED in err
@@ -272,7 +286,7 @@ def test_mask_files_of_other_sizes_name_the_setting(folder_of, command_line, wro
         upright = number < 3 and wrong == "ignore"
         write_mask(folder_of.root / "masks" / f"a{number:02}.png", (80, 60) if upright else (60, 80))
     right = {"apply": "ignore", "ignore": "apply"}[wrong]
-    status, _, err = prepare(command_line, folder_of(exif=wrong))
+    status, _, err = prepare(command_line, folder_of(**({} if wrong == "apply" else {"exif": wrong})))
     assert (status, err.count("\n")) == (1, 1)
     assert "3 images that EXIF turns have the size of the pixels" in err
     assert f"{TURNED}; set data.exif: {right}" in err
@@ -376,7 +390,7 @@ def test_what_is_no_photograph_is_one_line_each(folder_of, in_a_process):
     assert "script.png: not an image of JPEG, PNG, TIFF, WEBP, GIF or BMP; it is EPS" in script
 
 
-@pytest.mark.parametrize("name", ["fifo.png", "script.png", "huge.png", "folder.png/inner.png"])
+@pytest.mark.parametrize("name", ["fifo.png", "script.png", "huge.png", "folder.png/inner.png", "caf\udce9.png"])
 def test_segment_names_what_is_no_photograph_and_goes_on(finished, tmp_path, command_line, name, monkeypatch):
     _, experiment, photographs = finished
     good, bad = sorted(photographs.iterdir())[0], tmp_path / name
@@ -388,6 +402,8 @@ def test_segment_names_what_is_no_photograph_and_goes_on(finished, tmp_path, com
     elif name == "huge.png":
         write_huge_png(bad)
         monkeypatch.setattr("pipeline.memory.DECODING._total", 10**9)
+    elif name == "caf\udce9.png":
+        bad.write_bytes(good.read_bytes())
     else:
         bad.mkdir()
         bad = bad.parent / "bad.png"
@@ -395,7 +411,7 @@ def test_segment_names_what_is_no_photograph_and_goes_on(finished, tmp_path, com
     words = ("-o", tmp_path / "out", "--no-overlays", "--folds", 1)
     status, _, err = command_line("segment", "--experiment", experiment, bad, good, *words)
     assert (status, err.count("\n")) == (1, 1)
-    assert bad.name in err
+    assert ascii(bad.name)[1:-1] in err
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == [f"{good.stem}.png"]
 
 
