@@ -175,10 +175,12 @@ def _runs(text: str, pixels: int) -> np.ndarray:
 def _runs_one_by_one(text: str, pixels: int) -> np.ndarray:
     """What ``_runs`` accepts, token by token: slower, and says what is wrong."""
     tokens = [token for token in text.split(" ") if token]
-    numbers = [_number(position, token) for position, token in enumerate(tokens, 1)]
     starts, ends = [], [0]
-    for i in range(0, len(tokens) - 1, 2):
-        start, length = numbers[i] + (ends[-1] if GAPS else -BASE), numbers[i + 1]
+    for i in range(0, len(tokens), 2):
+        start = _number(i + 1, tokens[i]) + (ends[-1] if GAPS else -BASE)
+        if i + 1 == len(tokens):
+            raise _wrong(i + 1, tokens[i], "a start without a length (odd number of tokens)")
+        length = _number(i + 2, tokens[i + 1])
         if start < 0:
             raise _wrong(i + 1, tokens[i], f"start below {BASE}, the first pixel's number")
         if starts and start < starts[-1]:
@@ -191,8 +193,6 @@ def _runs_one_by_one(text: str, pixels: int) -> np.ndarray:
             raise _wrong(i + 2, tokens[i + 1], f"run ends at pixel {start + length}, past the image's {pixels} pixels")
         starts.append(start)
         ends.append(start + length)
-    if len(tokens) % 2:
-        raise _wrong(len(tokens), tokens[-1], "a start without a length (odd number of tokens)")
     return np.array([starts, ends[1:]], np.int64)
 
 
