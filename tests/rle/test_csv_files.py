@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -137,18 +138,32 @@ def test_very_many_rows_of_an_id_take_a_moment(tmp_path):
     assert perf_counter() - begin < 20  # a second; looking at all rows for each edge took minutes
 
 
-def test_blank_lines_take_no_memory(tmp_path):
-    with pytest.raises(rle.RleError):  # loads the kernels
-        rle.read_csv(write(tmp_path, "id,rle\na,1 3\nb,x\n"))
-    path = write(tmp_path, "id,rle\n\na,1 3\n" + "\n" * 2_000_000 + "\r\n" * 1_000_000 + "b,x\n")
+def peak_of(path: Path) -> int:
+    """The most bytes that reading a file, or refusing it, takes at once."""
+    with suppress(rle.RleError):
+        rle.read_csv(write(path.parent, "id,rle\na,1 3\nb,x\n", "small.csv"))  # loads the kernels
     tracemalloc.start()
     try:
-        with pytest.raises(rle.RleError, match=r"row 3000004 \(id b\): token 1 'x'"):
+        with suppress(rle.RleError):
             rle.read_csv(path)
-        peak = tracemalloc.get_traced_memory()[1]
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2 * path.stat().st_size
+
+
+def test_blank_lines_take_no_memory(tmp_path):
+    path = write(tmp_path, "id,rle\n\na,1 3\n" + "\n" * 2_000_000 + "\r\n" * 1_000_000 + "b,x\n")
+    with pytest.raises(rle.RleError, match=r"row 3000004 \(id b\): token 1 'x'"):
+        rle.read_csv(path)
+    assert peak_of(path) < 2 * path.stat().st_size
+
+
+def test_a_wrong_token_in_a_long_text_takes_little_more_memory_than_a_right_one(tmp_path):
+    text = " ".join(f"{start} 1" for start in range(1, 200_001, 2))
+    right, wrong = write(tmp_path, f"id,rle\na,{text}\n", "right.csv"), write(tmp_path, f"id,rle\na,{text[:-1]}x\n")
+    with pytest.raises(rle.RleError, match=r"row 2 \(id a\): token 200000 'x': not a whole number$"):
+        rle.read_csv(wrong)
+    assert peak_of(wrong) < peak_of(right) + 2 * len(text)
 
 
 def test_columns_and_sizes(tmp_path):
