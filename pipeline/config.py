@@ -204,6 +204,9 @@ class KaggleData(DataSettings):
     """CSV like ``train_csv`` for the test images, where the answers are known."""
     format: str = "kaggle"
     """RLE convention of ``train_csv`` and ``test_truth``: a preset of ``pipeline.rle``."""
+    format_checked: bool = False
+    """Whether you have checked that masks count pixels as ``format`` says: `prepare` then accepts masks that look
+    turned."""
     classes: tuple[Name, ...] | None = None
     """Values of ``class_column``, in the order that is wanted."""
     unlisted: Literal["refuse", "empty", "leave-out"] = "refuse"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.rle import RleFormat, transpose
+from pipeline.rle.masks import LONGEST_SIDE
 
 Size = tuple[int, int]
 
@@ -219,7 +220,9 @@ def _repeats(mask: Mask) -> set[int]:
     starts = mask.edges[::2].astype(np.int64)
     usual = {int(np.median(starts[lag:] - starts[:-lag])) for lag in (1, 2, 3) if starts.size > lag}
     # Where outlines slant more to one side, the median is a little off.
-    return {length + near for length in usual for near in (-2, -1, 0, 1, 2) if length + near > 1}
+    lengths = {length + near for length in usual for near in (-2, -1, 0, 1, 2)}
+    shortest = max(1, int(mask.edges[-1]) // LONGEST_SIDE)  # with shorter lines, there are more than can be turned
+    return {length for length in lengths if shortest < length <= LONGEST_SIDE} or {shortest + 1}
 
 
 def other_direction(fmt: RleFormat) -> RleFormat:

@@ -31,8 +31,9 @@ from rich.console import Console
 from pipeline.artifacts import Artifacts, save_settings, whole_or_absent
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import DataSettings, ImageSettings, KaggleData, load_experiment
-from pipeline.data.cache import COLUMNS, CachePaths, read_images, read_true_masks, record_cache, small_masks
+from pipeline.data.cache import COLUMNS, CachePaths, record_cache, small_masks
 from pipeline.data.classes import mask_ids, rle_column, row_columns
+from pipeline.data.direction import Votes, fitting_format
 from pipeline.data.image_files import Header
 from pipeline.data.image_range import deep_images, kinds_of, write_range
 from pipeline.data.images import (
@@ -46,15 +47,15 @@ from pipeline.data.images import (
 )
 from pipeline.data.orientation import Fit, Fits, FitsOtherwise, describe_orientations, fit_of_runs, true_edges
 from pipeline.data.sources import Sample, Source, open_source
+from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
-from pipeline.findings import Mask, readings
 from pipeline.geometry import shrink
 from pipeline.locks import one_at_a_time
 from pipeline.memory import DECODING
 from pipeline.next_step import next_stage, say_next_stage
 from pipeline.object_store import fetch, files_to_fetch
 from pipeline.records import Record, record_of, recorded
-from pipeline.rle import edges_to_text, get_format, transpose, write_csv
+from pipeline.rle import edges_to_text, get_format, write_csv
 
 FEW = 5  # files with a line each, although the same is wrong with them
 
@@ -83,6 +84,8 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
         with whole_or_absent(artifacts.cache) as folder:
             examiner = Examiner(source, settings.data, settings.image, headers, reading)
             counts, fits = _prepare(examiner, table, folder, console)
+            if settings.data.source == "kaggle":
+                source.notes += check_direction(source, settings.data, table)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
             record_of(artifacts.cache).unlink(missing_ok=True)
             artifacts.images.unlink(missing_ok=True)
@@ -100,8 +103,6 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
     )
     if doubt := fits.doubt():
         console.print(f"prepare: warning: {doubt}; see data.exif")
-    if settings.data.source == "kaggle" and (evidence := other_direction(artifacts, settings.data)):
-        console.print(f"prepare: warning: masks look written along the other direction: {evidence}; see data.format")
     say_next_stage(console, next_stage("prepare", settings), experiment, overrides)
 
 
@@ -118,16 +119,44 @@ def fetch_data(data: DataSettings, console: Console) -> None:
     console.print(f"prepare: {len(names)} files copied from {data.url} to {data.root}")
 
 
-def other_direction(artifacts: Artifacts, data: KaggleData) -> str | None:
-    """What tells that the training CSV numbers pixels along the other direction than the settings say, if it does."""
-    fmt = get_format(data.format)
-    images = read_images(artifacts, "train")
-    truth = read_true_masks(artifacts, images["image_id"].tolist(), data.class_names)
-    sizes = zip(truth.heights.tolist(), truth.widths.tolist(), strict=True)
-    masks = (
-        Mask(truth[row] if fmt.order == "F" else transpose(truth[row], size), size) for row, size in enumerate(sizes)
+def check_direction(source: Source, data: KaggleData, table: Path) -> list[str]:
+    """Refuse masks that look written along the other direction than ``data.format`` says.
+
+    Args:
+        table: ``images.csv``.
+
+    Returns:
+        What is to be said where ``data.format_checked`` lets them pass.
+
+    Raises:
+        DataError: naming the format that fits.
+    """
+    rows = read_table(table, usecols=["image_id", "subset", "height", "width"], dtype=str, keep_default_na=False)
+    sizes = dict(
+        zip(
+            zip(rows["subset"], rows["image_id"], strict=True),
+            zip(rows["height"].astype(int), rows["width"].astype(int), strict=True),
+            strict=True,
+        )
     )
-    return readings(masks, fmt).evidence(fmt)[0]
+    fmt, said = get_format(data.format), []
+    for subset, csv_name in (("train", data.train_csv), ("test", data.test_truth)):
+        samples = [sample for sample in source.samples if sample.subset == subset and csv_name]
+        in_any_order = np.random.default_rng(0).permutation(len(samples))  # masks from all over the CSV
+        sized = ((samples[number], sizes[subset, samples[number].image_id]) for number in in_any_order)
+        votes = Votes.count(((edges, size) for each, size in sized for edges in source.true_edges(each, *size)), fmt)
+        if not votes.convict:
+            continue
+        problem = f"{data.root / csv_name}: masks look turned: {votes.evidence(fmt)}"
+        if not data.format_checked:
+            fits = fitting_format(fmt)
+            advice = f"data.format: {fits} fits" if fits else "no format is the same along the other direction"
+            raise DataError(
+                f"{problem}. {advice}, unless heights and widths are exchanged; if the masks are right as they are, "
+                "set data.format_checked: true"
+            )
+        said.append(f"{problem}; data.format_checked lets them pass")
+    return said
 
 
 @dataclass(frozen=True)

@@ -478,3 +478,12 @@ def test_texts_that_a_spreadsheet_has_cut_off_are_an_error(command_line, tmp_pat
             found,
             found,
         )
+
+
+def test_a_fine_mask_in_a_large_image_does_not_stop_lint(command_line, tmp_path):
+    """Its runs repeat every two pixels: lines as short would be more than can be turned."""
+    path, runs = tmp_path / "submission.csv", " ".join(f"{start} 1" for start in (1, 3, 5, 7, 2_400_000))
+    path.write_text("image_id,rle\n" + "".join(f"{name},{runs}\n" for name in "abcd"))
+    status, out, err = command_line("lint", path, "--shape", 1280, 1918)
+    assert (status, err) == (0, "")
+    assert "submission.csv: 4 rows, 0 errors" in out

@@ -58,13 +58,39 @@ def test_the_table_has_every_image_its_size_and_its_mask(prepared):
 
 @pytest.mark.parametrize("said", ["kaggle", "carvana"])
 @pytest.mark.parametrize("written", ["kaggle", "carvana"])
-def test_masks_that_are_read_along_the_wrong_direction_are_doubted(
+def test_masks_that_are_read_along_the_wrong_direction_are_refused_unless_they_were_checked(
     tmp_path, write_experiment, command_line, competition, written, said
 ):
-    data = {"source": "kaggle", "root": str(competition(fmt=written).root), "format": said}
-    status, out, err = command_line("prepare", "-e", write_experiment(tmp_path, data=data))
-    assert (status, err) == (0, "")
-    assert ("masks look written along the other direction" in out) == (written != said)
+    data = competition(fmt=written)
+    experiment = write_experiment(tmp_path, data={"source": "kaggle", "root": str(data.root), "format": said})
+    for checked in (False, True):
+        status, out, err = command_line("prepare", "-e", experiment, "--set", f"data.format_checked={checked}")
+        problem = f"{data.root / 'train.csv'}: masks look turned: "
+        wrong = written != said
+        assert status == (wrong and not checked)
+        assert err.startswith(f"error: {problem}") == (wrong and not checked)
+        assert (f". data.format: {written} fits, " in err) == (wrong and not checked)
+        assert err.endswith("set data.format_checked: true\n") == (wrong and not checked)
+        assert (f"prepare: {problem}" in out and "data.format_checked lets them pass" in out) == (wrong and checked)
+        assert Artifacts.of(load_experiment(experiment)).images.exists() == (checked or not wrong)
+
+
+def test_a_run_stops_before_it_trains_on_turned_masks(tmp_path, write_experiment, command_line, competition):
+    data = competition(fmt="carvana")
+    data.write("truth.csv", "image_id,rle", *(f"{i},{encode(data.masks[i])}" for i in data.ids["test"]))
+    source = {"source": "kaggle", "root": str(data.root)}
+    experiment = write_experiment(tmp_path, data=source)
+    status, out, err = command_line("run", "-e", experiment, "--quiet")
+    assert status == 1
+    assert "data.format: carvana fits" in out + err
+    assert not any((tmp_path / "kfold/tiny/unet").glob("*"))
+    # Answers are looked at as well, here written otherwise than the training masks.
+    options = ("--set", "data.format=carvana", "--set", "data.test_truth=truth.csv")
+    status, _, err = command_line("prepare", "-e", experiment, *options)
+    assert status == 1
+    assert err.startswith(
+        f"error: {data.root / 'truth.csv'}: masks look turned: 3 of 3 masks looked at have more runs "
+    )
 
 
 def test_images_may_lie_outside_the_data_set(tmp_path, write_experiment, command_line, competition):
