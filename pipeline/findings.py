@@ -1,4 +1,4 @@
-"""What the runs of many masks tell about how they were written: direction, size of the image, first number.
+"""Evidence in the runs of many masks about how they were written: direction, size of the image, first number.
 
 A text says in which order its pixels follow one another, not how long the image's lines are, so three mistakes show
 in how often the runs break when the lines are taken to be of some length:
@@ -63,7 +63,7 @@ def distinct(masks: Iterable[Mask]) -> Iterator[tuple[int, Mask]]:
 
 @dataclass(frozen=True)
 class BorderVotes:
-    """How many masks say that positions are counted from the format's first number, or from one less or more.
+    """Numbers of masks that say that positions are counted from the format's first number, or from one less or more.
 
     In a file counted from one less, a run from the first pixel of a line on starts at the last pixel of the line
     before; counted from one more, a run up to the last pixel of a line ends at the first pixel of the next one.
@@ -74,7 +74,7 @@ class BorderVotes:
     right: int
     """Masks whose runs stop at the border."""
     wrapped: dict[int, list[int]]
-    """Which masks have runs that wrap around the border by one pixel, by the difference to the first number, -1 or 1.
+    """Masks with runs that wrap around the border by one pixel, by the difference to the first number, -1 or 1.
 
     None of 1,315 true masks of portraits has.
     """
@@ -82,11 +82,11 @@ class BorderVotes:
     """Masks whose runs stop one pixel off the border."""
 
     def votes(self, by: int) -> int:
-        """How many masks say that the first number is another one by -1 or 1."""
+        """The number of masks that say that the first number is another one by -1 or 1."""
         return len(self.wrapped[by]) + self.stopping[by]
 
     def contradicts(self, by: int) -> bool:
-        """Whether more than a few masks say that it is not."""
+        """True where more than a few masks say that it is not."""
         return self.right + self.votes(-by) > OBJECTING * self.votes(by)
 
     def shift(self) -> int:
@@ -139,7 +139,7 @@ def repeating_line(mask: Mask) -> int:
 
 @dataclass(frozen=True)
 class Readings:
-    """How often masks break across their lines, if the lines are as long as the format says, or otherwise."""
+    """Runs of masks across their lines, if the lines are as long as the format says, or otherwise."""
 
     said: np.ndarray
     """Runs across of each mask with the lines that the format and the size say, int (N,)."""
@@ -185,7 +185,7 @@ class Readings:
 
 
 def readings(masks: Iterable[Mask], fmt: RleFormat) -> Readings:
-    """Of the first few masks whose size is known, the rougher the fewer; one run alone has no direction."""
+    """Read the first few masks whose size is known, the rougher the fewer; one run alone has no direction."""
     telling = list(itertools.islice(filter(has_direction, masks), SAMPLED))
     within = int(np.searchsorted(np.cumsum([mask.edges.size for mask in telling]), MOST_EDGES, side="right"))
     said, turned, repeating, lines = [], [], [], []
@@ -201,7 +201,7 @@ def readings(masks: Iterable[Mask], fmt: RleFormat) -> Readings:
 
 
 def has_direction(mask: Mask) -> bool:
-    """Whether a mask's size is known and it has more than one run, which alone has no direction."""
+    """True where a mask's size is known and it has more than one run, which alone has no direction."""
     return mask.size is not None and mask.edges.size >= 4
 
 

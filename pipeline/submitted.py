@@ -1,4 +1,4 @@
-"""How the masks of a submission are written: as the settings say, an empty one as the sample submission has it."""
+"""The format of a submission's masks: the settings', with the sample submission's text for an empty mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All findings about a submission."""
+"""Collects all findings about a submission."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong, and what the mechanical repair needs to know."""
+    """Findings, and what the mechanical repair needs to know."""
 
     findings: list[Finding]
     base: int
@@ -72,10 +72,10 @@ class Diagnosis:
     expected: Expected | None
     empties: Empties
     size_of: SizeOf
-    """Of the images whose sizes the sample does not contradict."""
+    """Sizes of images, where the sample does not contradict them."""
 
     def key(self, row: Row) -> str:
-        """What a row is found by among the sample's, as spelt there; the id without a sample."""
+        """The id, or image id, that the sample has for a row, as spelt there; without a sample the row's own id."""
         key = self.expected.key(row) if self.expected else row.id
         return self.spellings.get(key, key)
 
@@ -88,7 +88,7 @@ def diagnose(
     images: Path | None = None,
     training: tuple[Submission, RleFormat] | None = None,
 ) -> Diagnosis:
-    """All findings about a submission.
+    """Collect all findings about a submission.
 
     Args:
         size_of: by the image's id.
@@ -228,7 +228,7 @@ def read_training(training: Submission, fmt: RleFormat) -> list[tuple[Row, Mask]
 
 
 def look_like(faults: list[Fault], rows: int, fmt: RleFormat) -> str | None:
-    """What most texts are instead of the format's, if they are all wrong in the same way."""
+    """The name of what most texts are instead of the format's, if they are all wrong in the same way."""
     if len(faults) < max(FEWEST, rows / 2):
         return None
     tried = faults[:SAMPLED]
@@ -251,7 +251,7 @@ def _is_readable(fault: Fault, fmt: RleFormat) -> bool:
 
 
 def is_growing(numbers: list[int]) -> bool:
-    """Whether no number is less than the one before, as in pairs of start and end."""
+    """True where no number is less than the one before, as in pairs of start and end."""
     return all(a <= b for a, b in itertools.pairwise(numbers))
 
 
@@ -271,7 +271,7 @@ def about_texts(faults: list[Fault], fmt: RleFormat, base: int, other: str | Non
 
 
 def _fix_of(fault: Fault, fmt: RleFormat, base: int) -> str:
-    """What to do about a text."""
+    """Advice about a text."""
     if fault.reason == "not a whole number":
         if whole_numbers(fault.row.text) is not None:
             return "--fix leaves only numbers and spaces"
@@ -347,7 +347,7 @@ def _overrunning(faults: list[Fault], fmt: RleFormat) -> Iterator[tuple[Row, Mas
 
 
 def direction(masks: list[Mask], fmt: RleFormat) -> tuple[bool, list[Finding]]:
-    """Whether masks are written along the other direction, and the finding; or one about some of them, or the size."""
+    """True where masks are written along the other direction, and the finding; or one about some masks or the size."""
     found = spread_readings(masks, fmt)
     turned, resized = found.evidence(fmt)
     if turned:

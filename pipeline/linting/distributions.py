@@ -41,7 +41,7 @@ class Areas:
     """Areas of the masks of one class, as shares of the image or, where sizes are unknown, in pixels."""
 
     values: np.ndarray
-    """Of masks that are not empty, float (N,)."""
+    """Areas of masks that are not empty, float (N,)."""
     empty: int
     full: int
 
@@ -68,7 +68,7 @@ class Areas:
 
 
 def is_full(mask: Mask) -> bool:
-    """Whether a mask covers the image, or all but one in a hundred of its pixels; False where the size is unknown."""
+    """True where a mask covers the image or all but 1% of its pixels; False where the size is unknown."""
     return mask.size is not None and bool(mask.edges.size) and area(mask.edges) >= WHOLE * mask.size[0] * mask.size[1]
 
 
@@ -218,7 +218,7 @@ def full_pixels(sample: list[tuple[Row, Mask]], size_of: SizeOf) -> dict[str, in
 
 
 def _may_be_full(pixels: int, size: Size | None) -> bool:
-    """Whether so many pixels may be a whole mask, of an image of that size if it is known, at whatever size.
+    """True where so many pixels may be a whole mask, at whatever size, of an image of that size if it is known.
 
     Others are placeholders: "1 500". Masks keep the image's shape, are squares, or have sides that a network likes.
     """

@@ -266,7 +266,7 @@ def lenient_edges(text: str, base: int) -> np.ndarray:
 
 
 def _strict_edges(text: str, base: int) -> np.ndarray | None:
-    """What the strict and fast reader makes of a text of pairs; None for one that it refuses."""
+    """Edges that the strict and fast reader makes of a text of pairs; None for a text that it refuses."""
     try:
         edges = text_to_edges(text, None, RleFormat("pairs", base=min(base, 1)))
     except RleError:
@@ -332,7 +332,7 @@ def _rows_again(read: Submission, written: Submission, rows: list[Repaired]) -> 
 def _lost_in_rows(
     read: Submission, rows_again: dict[int, Row], columns: list[Column], fmt: RleFormat, found: Diagnosis
 ) -> Iterator[str]:
-    """What is not there of each row."""
+    """Names of rows, masks and fields that are not there."""
     passed_through = [(at, c) for at, c in enumerate(columns) if c.role is None and c.place is not None]
     for row in read.rows:
         again = rows_again.get(row.number)

@@ -1,4 +1,4 @@
-"""What a sample submission decides: columns, ids, rows of each id, and how an empty mask is written."""
+"""Rules that a sample submission sets: columns, ids, rows of each id, and the text of an empty mask."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LEADING_ZEROS = re.compile(r"^0+(?=[^/])")  # all but one of a number that is 0
 
 @dataclass(frozen=True)
 class Empties:
-    """How an empty mask is written."""
+    """Texts of an empty mask."""
 
     texts: tuple[str, ...]
-    """What is accepted; the first is what --fix writes. A blank field is ""."""
+    """Accepted texts, of which --fix writes the first. A blank field is ""."""
     source: str
-    """Who says so, for messages: "the sample writes" or "--format contrails writes"."""
+    """Origin, for messages: "the sample writes" or "--format contrails writes"."""
 
     @property
     def written(self) -> str:
@@ -46,7 +46,7 @@ def blank_alike(text: str) -> str:
 
 
 def means_empty(text: str, fmt: RleFormat) -> bool:
-    """Whether a text stands for an empty mask in some competition, whatever the format says.
+    """True where a text stands for an empty mask in some competition, whatever the format says.
 
     COCO's counts have proper texts for empty masks; in other styles -1, 0 and runs of length 0 only are no masks.
     """
@@ -60,7 +60,7 @@ def means_empty(text: str, fmt: RleFormat) -> bool:
 
 
 def empties_of(texts: Iterable[str], fmt: RleFormat) -> Empties:
-    """How a sample's texts write empty masks, the most frequent way first; what the format says where it has none.
+    """Texts of empty masks in a sample, the most frequent one first; the format's where the sample has none.
 
     A word without digits is no mask either in a file that a competition takes. Where all is blank there, the format's
     text is accepted, too.
@@ -100,11 +100,11 @@ class Expected:
         return cls(sample, by_image, counts, len(set(counts.values())) > 1)
 
     def key(self, row: Row) -> str:
-        """What tells which of the sample's rows a row belongs to: the id, or the image's where classes are free."""
+        """The id that the sample has rows of: the row's, or the image's where classes are free."""
         return row.image if self.by_image else row.id
 
     def most(self, key: str) -> int | None:
-        """How many rows a key may have; None: any number."""
+        """The number of rows that a key may have; None: any number."""
         return None if self.has_objects else self.counts.get(key, 1)
 
 
@@ -181,7 +181,7 @@ def other_spellings(ids: list[str], expected: list[str]) -> dict[str, str]:
 
 
 def _by_plain_spelling(ids: Iterable[str]) -> dict[str, str]:
-    """Those ids that have a plain spelling of their own; rows without an id, or a class, have none."""
+    """Ids by their plain spelling, where it is of one id alone; rows without an id, or a class, have none."""
     alike: dict[str, list[str]] = {}
     for row_id in dict.fromkeys(ids):
         alike.setdefault(_plain(row_id), []).append(row_id)

@@ -38,14 +38,14 @@ class Row:
     """A row of the file."""
 
     number: int
-    """As a spreadsheet shows it; the header is row 1."""
+    """Row number as a spreadsheet shows it; the header is row 1."""
     image: str
     label: str | None
     """The class; None in a file without a column of classes."""
     text: str
     """The RLE text without spaces around it."""
     fields: list[str]
-    """All fields, as they are."""
+    """Fields of all columns, unchanged."""
 
     @property
     def id(self) -> str:
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def is_named(self) -> bool:
-        """Whether the row has an id, and a class where there is a column of classes."""
+        """True where the row has an id, and a class if there is a column of classes."""
         return self.image != "" and self.label != ""
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +45,7 @@ Names = tuple[str, str] | None
 def lint(
     submission: Annotated[Path, typer.Argument(help="CSV with id and RLE.")],
     sample: Annotated[
-        Path | None, typer.Option("--sample", metavar="CSV", help="Sample submission: ids, order and column names.")
+        Path | None, typer.Option("--sample", metavar="CSV", help="Sample submission, which decides what is right.")
     ] = None,
     fmt: FormatOption = "kaggle",
     columns: ColumnsOption = None,
@@ -86,30 +86,36 @@ def lint(
     training = None
     if truth is not None:
         names = column_pair(truth_columns, "--truth-columns")
-        of_truth = read_submission(truth, names, other_classes.pop(), in_columns)
-        if shape is not None and not of_truth.sizes:
-            of_truth.sizes.update({row.image: shape for row in of_truth.rows})
-        training = of_truth, get_format(truth_format or fmt)
+        true = read_submission(truth, names, other_classes.pop(), in_columns)
+        training = with_shape(true, shape), get_format(truth_format or fmt)
     expected = None
     if sample is not None:
         expected = read_submission(sample, None, other_classes.pop(), in_columns)
         read, expected = by_same_columns(read, expected, column_pair(columns, "--columns"), in_columns)
-        if class_column is None and (name := distinguishing_column(read, expected)) is not None:
-            read, expected = (with_classes(file, name, in_columns) for file in (read, expected))
+    if expected is not None and class_column is None and (name := distinguishing_column(read, expected)) is not None:
+        read, expected = (with_classes(file, name, in_columns) for file in (read, expected))
     sizes = find_sizes(read, expected, shape, images, exif)
-    diagnosis = diagnose(read, expected, sizes, rle_format, images, training)
+    known = (expected, sizes, rle_format, images, training)
+    diagnosis = diagnose(read, *known)
     console = make_console(quiet=as_json)
     show(diagnosis.findings, submission, len(read.rows), console.print)
     findings = diagnosis.findings
     if fix is not None:
         written, changed = write_fixed(fix, read, rle_format, diagnosis)
-        findings = diagnose(written, expected, sizes, rle_format, images, training).findings
+        findings = diagnose(written, *known).findings
         console.print(", ".join([f"fixed: {fix}", *changed]))
         show(findings, fix, len(written.rows), console.print)
     if as_json:
         print(json.dumps({"rows": len(read.rows), "findings": [asdict(finding) for finding in diagnosis.findings]}))
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
+
+
+def with_shape(file: Submission, shape: Size | None) -> Submission:
+    """The file with the one size of all images, where it has no sizes itself."""
+    if shape is None or file.sizes:
+        return file
+    return replace(file, sizes={row.image: shape for row in file.rows})
 
 
 def by_same_columns(
@@ -156,7 +162,7 @@ def show(findings: list[Finding], path: Path, rows: int, say: Callable[[str], No
 def find_sizes(
     read: Submission, sample: Submission | None, shape: Size | None, images: Path | None, exif: str
 ) -> SizeOf:
-    """What tells the (height, width) by an image's id, or None for an unknown one.
+    """A function that gives the (height, width) by an image's id, or None for an unknown one.
 
     Raises:
         DataError: two sources of sizes, or a folder without images.
