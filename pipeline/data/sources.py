@@ -88,7 +88,7 @@ def open_source(settings: DataSettings) -> Source:
     if isinstance(settings, GeneratedData):
         settings = write_generated(settings)
     if not settings.root.is_dir():
-        raise DataError(f"data.root: {settings.root} is not a folder")
+        raise DataError(f"data.root: {settings.root} is not a folder{beside(settings.root)}")
     kinds = {KaggleData: KaggleSource, EasyPortraitData: EasyPortraitSource, FolderData: FolderSource}
     source = kinds[type(settings)](settings, settings.root)
     _check_samples(source.samples, settings.root)
@@ -141,6 +141,9 @@ class KaggleSource:
         self.samples = [Sample(i, train[i], "train", groups.get(i, "")) for i in sorted(train)]
         test = self._open_test(root, settings, have_suffixes(listed))
         self.samples += [Sample(i, test[i], "test") for i in sorted(test)]
+        if lone := [i for i in sorted(train) if settings.group_column and not groups.get(i)]:
+            what = f"{len(lone)} training images have no {settings.group_column!r}: each is a group of its own"
+            self.notes.append(f"{what}: {some(lone, 3)}")
         submission_template(settings, list(test))  # better refused now than after all the training
 
     def _open_test(self, root: Path, settings: KaggleData, with_suffix: bool) -> dict[str, Path]:
@@ -298,6 +301,7 @@ class EasyPortraitSource:
             self._add_split(split, "train")
         if settings.test_split:
             self._add_split(settings.test_split, "test")
+        self.notes = list(dict.fromkeys(self.notes))  # a folder may have the images of several splits
         unknown = [s.image_id for s in self.samples if s.subset == "train" and not s.group]
         if unknown:
             raise DataError(f"{self.meta_path}: {len(unknown)} training images have no user_id: {some(unknown)}")
@@ -347,10 +351,14 @@ class EasyPortraitSource:
         """The folder of a split's images or annotations, and those of the split by id."""
         path = self.root / kind
         if (path / split).is_dir() or "set" not in self.meta:
-            folder = ImageFolder.open(path / split).need_images(f"data.{split}_split")
+            folder = ImageFolder.open(path / split).need_images("data.train_splits or data.test_split")
             return folder, by_stem(folder.files)
         folder, members = ImageFolder.open(path), set(self.meta.index[self.meta["set"] == split])
-        return folder, {stem: path for stem, path in by_stem(folder.files).items() if stem in members}
+        files, known = by_stem(folder.files), set(self.meta.index)
+        if strangers := [path.name for stem, path in files.items() if stem not in known]:
+            note = f"{path}: {len(strangers)} files without a row in {self.meta_path.name} are left out: "
+            self.notes.append(note + some([shown(name) for name in strangers], 3))
+        return folder, {stem: path for stem, path in files.items() if stem in members}
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         path = self.masks.get((sample.subset, sample.image_id))

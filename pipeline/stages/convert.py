@@ -107,12 +107,36 @@ def convert(
     else:
         write_folder(table, output, with_classes=len(names) == 3)
     empty = int((np.diff(table.offsets) == 0).sum())
-    make_console(quiet).print(f"convert: {len(table)} masks ({empty} empty) in {output}")
+    console = make_console(quiet)
+    for note in not_read(source) if source.is_dir() else ():
+        console.print(f"convert: {note}")
+    console.print(f"convert: {len(table)} masks ({empty} empty) in {output}")
 
 
 def alike(a: RleFormat, b: RleFormat) -> bool:
     """Whether texts of both formats name runs in the same order of pixels, and by starts, not by all counts."""
     return a.order == b.order and all(fmt.style in ("pairs", "gaps") for fmt in (a, b))
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders of a folder that has no image itself, each of a class; nothing where it has images."""
+    from pipeline.data.folders import FOLDERS, ImageFolder
+
+    listed = ImageFolder.open(folder)
+    names = [] if listed.files else listed.unread.get(FOLDERS, [])
+    return [folder / name for name in names if not name.startswith(".")]
+
+
+def not_read(folder: Path) -> list[str]:
+    """What of a folder of masks, or of its folders of classes, is no mask."""
+    from pipeline.data.folders import FOLDERS, ImageFolder
+
+    classes = class_folders(folder)
+    top = ImageFolder.open(folder)
+    others = [name for name in top.unread.pop(FOLDERS, []) if folder / name not in classes]
+    top.unread.update({FOLDERS: others} if others else {})
+    listed = [top, *map(ImageFolder.open, classes)]
+    return [f"{each.path}: not read: {each.describe_unread()}" for each in listed if each.unread]
 
 
 def read_folders(folder: Path, threshold: int | None, exif: str) -> tuple[RleTable, tuple[str, ...]]:
@@ -121,10 +145,8 @@ def read_folders(folder: Path, threshold: int | None, exif: str) -> tuple[RleTab
     Returns:
         The masks and the names of the columns for them.
     """
-    from pipeline.data.folders import list_images
-
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if list_images(folder) or not folders:
+    folders = class_folders(folder)
+    if not folders:
         return read_folder(folder, threshold, exif), COLUMNS
     tables = [read_folder(each, threshold, exif) for each in folders]
     table = RleTable(

@@ -146,7 +146,7 @@ def find_images(given: Sequence[Path]) -> ImageFolder:
     unread: dict[str, list[str]] = {}
     for path in given:
         if path.is_dir():
-            folder = ImageFolder.open(path).need_images("the argument")
+            folder = ImageFolder.open(path).need_images("IMAGE")
             paths += folder.files.values()
             for kind, names in folder.unread.items():
                 unread.setdefault(kind, []).extend(names if len(given) == 1 else [f"{path}/{name}" for name in names])

@@ -1,5 +1,6 @@
 import gzip
 import shutil
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -133,6 +134,7 @@ def test_kaggle_groups_of_images_with_a_row_for_each_class(competition):
     assert message_of(settings).endswith("ids with several values of 'case' (data.group_column): a1")
     data.write("train.csv", "id,class,rle,case", "a0,x,1 3,c0", "a1,x,1 3,nan", "a0,y,,c0", "a1,y,,")
     assert groups_of(settings) == {"a0": "c0", "a1": ""}
+    assert open_source(settings).notes == ["1 training images have no 'case': each is a group of its own: a1"]
 
 
 @pytest.mark.parametrize(("column", "what"), [("image_id", "column of the ids"), ("rle", "column of the masks")])
@@ -543,6 +545,25 @@ def test_folder_masks_lie_beside_the_images_or_in_their_own_folder(tmp_path, mas
     assert not settings.knows_test_truth
 
 
+def test_folder_files_that_are_no_masks_are_counted_and_named(tmp_path):
+    write_folder(tmp_path, masks="masks")
+    for name in ("masks/a.png", "masks/a_mask.npy", "test/x.heic", "train/Thumbs.db"):
+        (tmp_path / name).touch()
+    source = open_source(FolderData(source="folder", root=tmp_path, train_masks="masks"))
+    assert source.notes == [
+        f"{tmp_path / 'train'}: not read: 1 left by the operating system or a program (Thumbs.db)",
+        f"{tmp_path / 'masks'}: not read: 1 .npy (a_mask.npy)",
+        f"{tmp_path / 'masks'}: 1 files that do not end in '_mask' are no masks: a.png",
+        f"{tmp_path / 'test'}: not read: 1 .heic (x.heic)",
+    ]
+
+
+def test_folder_masks_that_are_called_otherwise_are_named(tmp_path):
+    write_folder(tmp_path, masks="masks", suffix="_Mask")
+    message = message_of(FolderData(source="folder", root=tmp_path, train_masks="masks"))
+    assert "masks (data.mask_suffix: a mask is called ID_mask): 2 of the images have no mask: a, b" in message
+
+
 def test_folder_without_suffix_and_folder_of_masks_is_refused(tmp_path):
     write_folder(tmp_path)
     assert "masks cannot be told from images" in message_of(FolderData(source="folder", root=tmp_path, mask_suffix=""))
@@ -623,6 +644,9 @@ def test_generated_portraits_never_overwrite_what_was_put_beside_them(tmp_path, 
 def test_a_root_that_is_not_given_or_not_there_is_named(tmp_path):
     assert "data.root is not set" in message_of(FolderData(source="folder"))
     assert f"{tmp_path / 'none'} is not a folder" in message_of(FolderData(source="folder", root=tmp_path / "none"))
+    (tmp_path / "None.zip").touch()
+    message = message_of(FolderData(source="folder", root=tmp_path / "none"))
+    assert message.endswith("is not a folder; None.zip is there: unpack it")
 
 
 def test_an_id_may_be_in_both_subsets_and_not_twice_in_one(tmp_path):
@@ -653,6 +677,29 @@ def test_easyportrait_users_and_annotations_are_those_of_the_images_own_split(tm
     assert (train.group, test.group) == ("u0", "u9")
     assert np.array_equal(from_edges(source.true_edges(train, *SHAPE)[0], SHAPE), CLASSES >= 2)
     assert source.true_edges(test, *SHAPE)[0].size == 0
+
+
+def test_easyportrait_files_that_no_split_has_are_counted_and_named(tmp_path):
+    settings = write_easyportrait(tmp_path, with_folders=False)
+    save(tmp_path / "images/extra.jpg", np.full((*SHAPE, 3), 90))
+    (tmp_path / "annotations/x0.npy").touch()
+    assert open_source(settings).notes == [
+        f"{tmp_path / 'images'}: 1 files without a row in meta.csv are left out: extra.jpg",
+        f"{tmp_path / 'annotations'}: not read: 1 .npy (x0.npy)",
+    ]
+
+
+def test_easyportrait_table_and_files_may_differ_in_unicode_form_and_in_a_suffixs_case(tmp_path):
+    settings = write_easyportrait(tmp_path)
+    names = [unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD")]
+    for kind, name in (("images", f"{names[1]}.JPG"), ("annotations", f"{names[0]}.png")):
+        (path,) = (tmp_path / kind / "train").glob("x0.*")
+        path.rename(path.with_name(name))
+    meta = tmp_path / "meta.csv"
+    meta.write_text(meta.read_text().replace("x0\t", f"{names[1]}.JPG\t"))
+    source = open_source(settings)
+    assert {sample.image_id: sample.group for sample in source.samples}[names[0]] == "u0"
+    assert np.array_equal(mask_of(source, names[0]), CLASSES >= 2)
 
 
 def test_easyportrait_an_image_with_two_users_is_named(tmp_path):

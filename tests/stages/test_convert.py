@@ -157,3 +157,26 @@ def test_ids_that_are_no_file_names_are_refused(command_line, tmp_path, image_id
 
 def test_other_kinds_of_output_are_wrong_usage(command_line, masks, write):
     assert command_line("convert", write(masks), "-o", "out.parquet")[0] == 2
+
+
+def test_what_is_no_mask_in_a_folder_is_counted_and_no_class(command_line, tmp_path):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1:3, 2:4] = 255
+    for name in ("skin", "hair", "__MACOSX", ".cache"):
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        Image.fromarray(mask).save(tmp_path / "masks" / name / "a.png")
+    (tmp_path / "masks/skin/b.npy").touch()
+    status, out, err = command_line("convert", tmp_path / "masks", "-o", tmp_path / "out.csv")
+    assert (status, err) == (0, "")
+    system = "left by the operating system or a program"
+    assert out.splitlines()[:-1] == [
+        f"convert: {tmp_path / 'masks'}: not read: 1 folder (.cache with 1 image), 1 {system} (__MACOSX)",
+        f"convert: {tmp_path / 'masks/skin'}: not read: 1 .npy (b.npy)",
+    ]
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert [row.rpartition(",")[0] for row in rows] == ["image_id,class", "a,hair", "a,skin"]
+    Image.fromarray(mask).save(tmp_path / "masks/preview.png")
+    out = command_line("convert", tmp_path / "masks", "-o", tmp_path / "out.csv")[1]
+    folders = "3 folders (.cache with 1 image, hair with 1 image, skin with 1 image)"
+    assert f"convert: {tmp_path / 'masks'}: not read: {folders}, 1 {system} (__MACOSX)" in out
+    assert "convert: 1 masks (0 empty)" in out
