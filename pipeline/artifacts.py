@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,9 @@ from pipeline.scratch import PREFIX, scratch_beside
 
 if TYPE_CHECKING:
     from pipeline.config import Experiment  # with pydantic and yaml, which commands on CSV files do without
+
+LONGEST_URL = 4096
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^\x00-\x1f\x7f\N{REPLACEMENT CHARACTER}]+")
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albumentations", "opencv-python-headless")
 
@@ -333,8 +337,18 @@ def fingerprint(path: Path) -> str:
 
 
 def stored_url(path: Path) -> str | None:
-    """Where an array is, if at its own path there is but a file that says so."""
-    return path.read_text(encoding="utf-8") if path.suffix == ".zarr" and path.is_file() else None
+    """Where an array is, if at its own path there is but a file that says so.
+
+    Raises:
+        DataError: there is another file.
+    """
+    if path.suffix != ".zarr" or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        url = file.read(LONGEST_URL).decode(errors="replace")
+    if not URL.fullmatch(url):
+        raise DataError(f"{path}: is a file, and has no URL of an array in it: delete it, and run its stage again")
+    return url
 
 
 def versions() -> dict[str, str]:

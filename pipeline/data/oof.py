@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import zarr
 
 from pipeline.artifacts import Artifacts
+from pipeline.data.arrays import StoredArray
 from pipeline.data.cache import read_folds
 from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import Concatenated, Probabilities, concatenate, read_probabilities
@@ -25,7 +25,7 @@ class OutOfFold:
     """int (N,), the fold of each mask."""
     position: np.ndarray
     """int (N,), the mask's row within its fold's array; rises with the mask's number."""
-    maps: list[zarr.Array]
+    maps: list[StoredArray]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Each fold's share of consecutive masks is consecutive in its array: one read a fold."""
@@ -54,7 +54,7 @@ def read_out_of_fold(artifacts: Artifacts, member: str, folds: int, classes: Seq
         rows = np.flatnonzero(fold == number)
         position[rows] = np.arange(len(rows))
         path = artifacts.fold(member, number).oof
-        stored = read_probabilities(path, predict_command(member, number))
+        stored = read_probabilities(path, predict_command(member, number), artifacts.folder)
         check_ids(stored, ids[rows].tolist(), path)
         maps.append(stored.maps)
         check_size(stored.maps, path, maps[0], artifacts.fold(member, 0).oof)
@@ -71,7 +71,7 @@ def open_test_maps(artifacts: Artifacts, member: str, fold: int, ids: list[str])
     parts = []
     for number, path in enumerate(paths, 1):
         part = f" --part {number}/{len(paths)}" if len(paths) > 1 else ""
-        parts.append(read_probabilities(path, predict_command(member, fold) + part))
+        parts.append(read_probabilities(path, predict_command(member, fold) + part, artifacts.folder))
     for part, path in zip(parts, paths, strict=True):
         check_size(part.maps, path, parts[0].maps, paths[0])
     stored = concatenate(parts)
@@ -85,7 +85,7 @@ def predict_command(member: str, fold: int) -> str:
 
 
 def check_size(
-    maps: zarr.Array | Concatenated, path: Path, reference: zarr.Array | Concatenated, reference_path: Path
+    maps: StoredArray | Concatenated, path: Path, reference: StoredArray | Concatenated, reference_path: Path
 ) -> None:
     """Refuse maps of another size than a reference.
 

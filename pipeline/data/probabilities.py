@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from pipeline.artifacts import need, stored_url, whole_or_absent
-from pipeline.errors import DataError
+from pipeline.artifacts import need, read_json, stored_url, whole_or_absent
+from pipeline.data.arrays import StoredArray, create_array, open_array
 from pipeline.object_store import open_url
-from pipeline.records import Record, record_of, recorded
+from pipeline.records import Record, check, record_of, recorded
 
 CHUNK = 16
 
@@ -27,13 +26,13 @@ class Probabilities:
     """``maps[i]`` is the map of ``image_ids[i]``; read lazily, a chunk of images at a time."""
 
     image_ids: list[str]
-    maps: zarr.Array | Concatenated
+    maps: StoredArray | Concatenated
 
 
 class Concatenated:
     """Arrays of maps one behind the other, read as one; of each only what is asked for."""
 
-    def __init__(self, arrays: Sequence[zarr.Array]) -> None:
+    def __init__(self, arrays: Sequence[StoredArray]) -> None:
         self.arrays = arrays
         *self.starts, count = np.cumsum([0, *(array.shape[0] for array in arrays)]).tolist()
         self.shape = (count, *arrays[0].shape[1:])
@@ -102,13 +101,14 @@ def write_several(
         about: what else the records' files are to have.
     """
     with ExitStack() as stack:
-        shape, layout = (len(image_ids), *size), {"chunks": (CHUNK, *size), "dtype": "uint8", "fill_value": 0}
-        writing = [whole_or_absent(path) if record is None else recorded(path, record, **about) for path in paths]
+        sums: list[dict[str, str]] = [{} for _ in paths]
+        writing = [
+            whole_or_absent(path) if record is None else recorded(path, record, **about, files=files)
+            for path, files in zip(paths, sums, strict=True)
+        ]
         new = [stack.enter_context(each) for each in writing]
         places = [_place(*each) for each in zip(paths, new, urls or [None] * len(paths), strict=True)]
-        arrays = [zarr.create_array(place, shape=shape, overwrite=True, **layout) for place in places]
-        for array in arrays:
-            array.attrs["image_ids"] = image_ids
+        arrays = [create_array(place, image_ids, size, CHUNK, sums[i]) for i, place in enumerate(places)]
         start = 0
         for batch in batches:
             for array, maps in zip(arrays, batch, strict=True):
@@ -134,23 +134,29 @@ def _place(path: Path, new: Path, url: str | None) -> Path | str:
     return url
 
 
-def read_probabilities(path: Path, stage: str) -> Probabilities:
+def read_probabilities(path: Path, stage: str, folder: Path | None = None) -> Probabilities:
     """Open stored maps.
 
+    Args:
+        path: of the array, which may have been put there by hand, without the JSON file that has its checksums.
+        stage: what writes it.
+        folder: the experiment's, if the maps must be those that its other artifacts were made into.
+
     Raises:
-        DataError: they are missing (run ``stage``) or broken.
+        DataError: they are missing (run ``stage``) or damaged, or do not belong to the experiment's other artifacts.
     """
     need(path, stage)
-    try:
-        url = stored_url(path)
-        if url is not None:
-            open_url(url)
-        maps = zarr.open_array(url or path, mode="r")
-        return Probabilities(list(maps.attrs["image_ids"]), maps)
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{path} is not a readable probability array ({error}): delete it, run {stage!r} again"
-        ) from None
+    if folder is not None:
+        check(path, folder, stage)
+    record, again = record_of(path), f"run {stage!r} again"
+    sums = None
+    if record.exists():
+        sums = read_json(record).get("files")
+        again += f"; if the maps are not from here, delete {record.name}"
+    url = stored_url(path)
+    if url is not None:
+        open_url(url)
+    return Probabilities(*open_array(path, url, sums, again))
 
 
 def as_bytes(probabilities: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ class FinishedRun:
         held_out = HeldOutMasks.read(artifacts, settings.image.fit, classes)
         joined = np.repeat(folds["group"].to_numpy(), len(classes))
         masks = held_out.table.assign(fold=held_out.fold, joined=joined)
-        stored = read_probabilities(artifacts.ensemble_oof, "ensemble")
+        stored = read_probabilities(artifacts.ensemble_oof, "ensemble", artifacts.folder)
         check_ids(stored, held_out.ids, artifacts.ensemble_oof)
         record = record_of(artifacts.folds)
         duplicates = read_json(record).get("duplicates") if record.exists() else None

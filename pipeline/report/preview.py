@@ -22,7 +22,9 @@ def draw_preview(settings: Experiment, model: str, fold: int, path: Path) -> Non
     artifacts = Artifacts.of(settings)
     masks = HeldOutMasks.read(artifacts, settings.image.fit, settings.data.class_names).of_fold(fold)
     members = [member_name(model, view) for view in settings.prediction.stored_views]
-    maps = [read_probabilities(artifacts.fold(member, fold).oof, "predict").maps for member in members]
+    maps = [
+        read_probabilities(artifacts.fold(member, fold).oof, "predict", artifacts.folder).maps for member in members
+    ]
     columns = []
     for row in spread(np.arange(len(masks)), COLUMNS).tolist():
         prob_hw = np.rint(np.mean([of_member[row] for of_member in maps], axis=0)).astype(np.uint8)

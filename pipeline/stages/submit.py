@@ -57,7 +57,7 @@ def submit(
     artifacts = Artifacts.of(settings)
     tuning = read_json(need(artifacts.tuning, "tune"))
     wanted = out_of_fold_masks(settings, tuning) if oof else test_masks(settings, tuning)
-    stored = read_probabilities(wanted.maps, "ensemble")
+    stored = read_probabilities(wanted.maps, "ensemble", artifacts.folder)
     check_ids(stored, list(wanted.sizes), wanted.maps)
     edges = track(wanted.edges(stored.maps, settings.image.fit), len(wanted.sizes), "submit", console)
     masks = dict(zip(wanted.sizes, edges, strict=True))

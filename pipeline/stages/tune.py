@@ -182,7 +182,7 @@ def tuning_record(tuning: Tuning) -> dict[str, Any]:
 
 def open_ensemble(artifacts: Artifacts, masks: HeldOutMasks, stage: str) -> Any:
     """An experiment's blended out-of-fold maps; raises ``DataError`` if they are missing or of other images."""
-    stored = read_probabilities(artifacts.ensemble_oof, stage)
+    stored = read_probabilities(artifacts.ensemble_oof, stage, artifacts.folder)
     check_ids(stored, masks.ids, artifacts.ensemble_oof)
     return stored.maps
 

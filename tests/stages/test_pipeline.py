@@ -198,6 +198,49 @@ def test_links_in_an_experiments_folder_are_replaced_and_not_written_through(one
     assert json.loads(artifacts.score.read_text()) == json.loads(one_network.artifacts.score.read_text())
 
 
+SECOND = ("--set", "name=second")
+READERS = {
+    "ensemble": (["ensemble"], "unet/fold1/oof.zarr", "predict --model unet --fold 1"),
+    "ensemble, test images": (["ensemble"], "unet/fold0/test.zarr", "predict --model unet --fold 0"),
+    "tune": (["tune"], "ensemble/oof.zarr", "ensemble"),
+    "tune, of a model": (["tune"], "unet/fold0/oof.zarr", "predict --model unet --fold 0"),
+    "submit": (["submit"], "ensemble/test.zarr", "ensemble"),
+    "submit --oof": (["submit", "--oof"], "ensemble/oof.zarr", "ensemble"),
+    "report": (["report"], "ensemble/oof.zarr", "ensemble"),
+    "pseudo": (["pseudo", *SECOND, "--set", "pseudo.experiment=tiny"], "unet/fold1/test.zarr", "predict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "maps", "stage"), READERS.values(), ids=READERS.keys())
+def test_every_reader_of_maps_refuses_what_is_not_as_it_was_written(
+    one_network, tmp_path, command_line, words, maps, stage
+):
+    """A chunk that is gone, and one with a flipped bit; the artifacts of before stay as they are."""
+    run = one_network.copy(tmp_path / "run")
+    if words[0] == "pseudo":
+        for name in ("prepare", "split"):
+            assert command_line(name, "-e", run.experiment, *SECOND)[0] == 0
+    chunk = run.artifacts.folder / maps / "c" / "0" / "0" / "0"
+    content = chunk.read_bytes()
+    before = stamps(run.artifacts), run.artifacts.submission.read_bytes()
+    for damage in ("gone", "flipped"):
+        if damage == "gone":
+            chunk.unlink()
+        else:
+            chunk.write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
+        status, _, err = command_line(*words, "-e", run.experiment)
+        assert status == 1
+        what = "of 1 chunks 1 or more are missing, c/0/0/0 the first" if damage == "gone" else "c/0/0/0 is damaged"
+        assert err.startswith(f"error: {chunk.parents[3]}: {what}")
+        assert f"run '{stage}" in err
+        assert len(err.splitlines()) == 1
+        chunk.write_bytes(content)
+    name = chunk.relative_to(run.artifacts.folder).as_posix()
+    after = stamps(run.artifacts), run.artifacts.submission.read_bytes()
+    assert rewritten_files(run.artifacts, before[0], after[0]) <= {name, "logs", ".running"}
+    assert before[1] == after[1]
+
+
 def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(
     one_network, tmp_path, write_experiment, python
 ):
