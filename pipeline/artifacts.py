@@ -284,12 +284,27 @@ def read_json(path: Path) -> Any:
     """Read a JSON artifact.
 
     Raises:
-        DataError: the file is not JSON.
+        DataError: the file is not JSON, or an object in it has a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_with_keys_once)
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply: delete it and run its stage again") from None
+    except ValueError as error:  # syntax, encoding, or a number of too many digits
         raise DataError(f"{path} is not JSON ({error}): delete it and run its stage again") from None
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _with_keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+    return found
 
 
 def settings_text(experiment: Experiment) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, settings_text, write_text
+from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, settings_text, write_text
 from pipeline.bundling import execute
-from pipeline.bundling.contents import MANIFEST, NOTEBOOK, write_settings
+from pipeline.bundling.contents import NOTEBOOK, write_settings
 from pipeline.bundling.plans import first_photographs
 from pipeline.config import Experiment
 from pipeline.data.cache import image_sizes, read_images
@@ -24,6 +24,7 @@ from pipeline.processes import PYTHON, environment
 from pipeline.records import record_of
 from pipeline.rle import dices, read_csv
 from pipeline.safe_paths import join_inside
+from pipeline.stored import MANIFEST, Manifest, Maps, open_json
 from pipeline.submitted import format_of_submission
 
 ALIKE = 0.999
@@ -38,7 +39,7 @@ def check_bundle(folder: Path, settings: Experiment, console: Console) -> None:
     Raises:
         DataError: the bundle is damaged or of another experiment, its notebook fails, or its masks are others.
     """
-    manifest = read_json(need(folder / MANIFEST, "bundle"))
+    manifest = open_json(Manifest, folder / MANIFEST, "bundle")
     if manifest["experiment"] != settings.name:
         raise DataError(f"{folder} is of the experiment {manifest['experiment']!r}, not of {settings.name!r}")
     check_files(folder, manifest["files"])
@@ -76,7 +77,8 @@ class Room:
         self.folder, self.artifacts = folder, Artifacts.of(settings)
         record = record_of(need(self.artifacts.fold(settings.members[0], 0).tests[0], "predict"))
         # The submission's engine, since for so few images another one may be chosen.
-        prediction = settings.prediction.model_copy(update={"engine": read_json(record)["engine"].split()[0]})
+        engine = open_json(Maps, record, "predict").get("engine") or "auto"
+        prediction = settings.prediction.model_copy(update={"engine": engine.split()[0]})
         self.settings = settings.model_copy(update={"prediction": prediction})
         self.images, self.sample = folder / "images", folder / "sample.csv"
         self.expected, self.found = folder / "expected.csv", folder / "submission.csv"

@@ -19,18 +19,20 @@ from pathlib import Path, PurePath
 import nbformat
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, copy_folder, fingerprint, need, read_json, write_json, write_text
+from pipeline.artifacts import Artifacts, copy_folder, fingerprint, write_json, write_text
 from pipeline.bundling.notebook import make_notebook
 from pipeline.bundling.plans import Plan
 from pipeline.config import DataSettings, EasyPortraitData, Experiment
 from pipeline.data.cache import ids_have_suffixes
 from pipeline.data.image_range import read_range, write_range
+from pipeline.learning.networks import stored_network
 from pipeline.learning.predictor import stored_blend, used_models
 from pipeline.next_step import shell_line
 from pipeline.records import MADE_BY, record_of
+from pipeline.stored import MANIFEST, Tuning, Weights, open_json
 from pipeline.yaml_files import dump_yaml
 
-NOTEBOOK, MANIFEST = "notebook.ipynb", "bundle.json"
+NOTEBOOK = "notebook.ipynb"
 ENTRY = "pipeline/stages/segment.py"
 NOT_NEEDED = ("__pycache__", "experiments", "profiles")
 ONLY_TYPES = ["pipeline.data.augmentation"]  # modules that prediction names in annotations and does not import
@@ -99,16 +101,18 @@ def write_experiment(copy: Artifacts, settings: Experiment, plan: Plan) -> None:
     """Settings, weights, blend and post-processing."""
     artifacts = Artifacts.of(settings)
     write_settings(copy.settings, settings)
-    tuning, blend = read_json(need(artifacts.tuning, "tune")), read_json(need(artifacts.ensemble_weights, "ensemble"))
+    tuning = open_json(Tuning, artifacts.tuning, "tune", artifacts.folder)
+    blend = open_json(Weights, artifacts.ensemble_weights, "ensemble", artifacts.folder)
     write_range(copy.image_range, read_range(artifacts.image_range))
     for content, new in ((tuning, copy.tuning), (blend, copy.ensemble_weights)):
         write_json(new, {key: value for key, value in content.items() if key != MADE_BY})
-    for model in used_models(settings, stored_blend(artifacts.ensemble_weights, settings.members)):
+    for model in used_models(settings, stored_blend(artifacts, settings.members)):
         for fold in range(plan.folds):
             weights, new = artifacts.fold(model, fold).weights, copy.fold(model, fold).weights
             new.parent.mkdir(parents=True)
-            shutil.copyfile(need(weights, "train"), new)
-            write_json(record_of(new), {"network": read_json(need(record_of(weights), "train"))["network"]})
+            about = stored_network(weights)
+            shutil.copyfile(weights, new)
+            write_json(record_of(new), {"network": about["network"], "sha256": fingerprint(weights)})
 
 
 def write_settings(path: Path, settings: Experiment) -> None:

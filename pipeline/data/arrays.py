@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import zarr
 from annotated_types import Ge, Gt, Len
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from pipeline.errors import DataError, some
 from pipeline.object_store import files_below, open_url
+from pipeline.stored import validated
 
 METADATA = "zarr.json"
 CODECS = Literal["bytes", "zstd", "blosc", "gzip", "crc32c"]
@@ -264,12 +265,7 @@ def _read_metadata(path: Path, url: str | None, sums: dict[str, str] | None, aga
         raise DataError(f"{path}: has no {METADATA}, as arrays of Zarr format 3 have: {again}") from None
     if sums is not None and hashlib.sha256(content).hexdigest() != sums.get(METADATA):
         raise DataError(f"{path}: {METADATA} is damaged, or another one than was written: {again}")
-    try:
-        found = Metadata.model_validate_json(content)
-    except ValidationError as error:
-        [first, *_] = error.errors(include_url=False, include_input=False)
-        key = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {METADATA}: {key and f'{key}: '}{first['msg']}: {again}") from None
+    found = validated(Metadata, content, f"{path}: {METADATA}", again)
     count, size = found.shape[0], found.shape[1:]
     if len(found.attributes.image_ids) != count:
         raise DataError(f"{path}: has {count} maps for {len(found.attributes.image_ids)} image_ids: {again}")

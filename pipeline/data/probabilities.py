@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import need, read_json, stored_url, whole_or_absent
+from pipeline.artifacts import need, stored_url, whole_or_absent
 from pipeline.data.arrays import StoredArray, create_array, open_array
 from pipeline.object_store import open_url
 from pipeline.records import Record, check, record_of, recorded
+from pipeline.stored import Maps, open_json
 
 CHUNK = 16
 
@@ -151,7 +152,7 @@ def read_probabilities(path: Path, stage: str, folder: Path | None = None) -> Pr
     record, again = record_of(path), f"run {stage!r} again"
     sums = None
     if record.exists():
-        sums = read_json(record).get("files")
+        sums = open_json(Maps, record, stage).get("files")
         again += f"; if the maps are not from here, delete {record.name}"
     url = stored_url(path)
     if url is not None:

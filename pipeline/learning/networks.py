@@ -12,20 +12,22 @@ import importlib.util
 import inspect
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn.functional import pad
 
-from pipeline.artifacts import need, read_json
+from pipeline.artifacts import fingerprint, need
 from pipeline.config import ModelSettings
 from pipeline.errors import DataError, some
-from pipeline.records import Record, record_of, recorded
+from pipeline.records import MADE_BY, Record, record_of, recorded
+from pipeline.stored import WeightsOfNetwork, open_json
 
 ARCHITECTURES = {
     name.lower(): name for name, item in vars(smp).items()
@@ -69,8 +71,8 @@ class SegmentationNetwork(nn.Module):
             self.body = smp.create_model(
                 architecture.lower(), encoder, encoder_weights=None, classes=classes, **options
             )
-        except (TypeError, ValueError, KeyError) as error:
-            raise DataError(f"{architecture} with {encoder} and the options {options}: {error}") from None
+        except Exception as error:  # each architecture has its own
+            raise DataError(f"{architecture} with {encoder} and the options {options}: {_reason(error)}") from None
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -276,10 +278,12 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 def _named_tensors(saved: Any) -> dict[str, torch.Tensor]:
     """The tensors of a network, which may be in a checkpoint, among other things."""
+    passed: set[int] = set()
+    while isinstance(saved, dict) and "state_dict" in saved and id(saved) not in passed:  # one may contain itself
+        passed.add(id(saved))
+        saved = saved["state_dict"]
     if not isinstance(saved, dict):
         return {}
-    if "state_dict" in saved:
-        return _named_tensors(saved["state_dict"])
     return {name: each for name, each in saved.items() if isinstance(name, str) and isinstance(each, torch.Tensor)}
 
 
@@ -300,6 +304,9 @@ def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str
     """
     own = encoder.state_dict()
     state = rename_keys(state, own)
+    for key in own:
+        if key in state and (why := _unusable(state[key])):
+            raise DataError(f"the weights {origin!r} {why} in {key}: save plain numbers there")
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     unlike = [key for key in state if key in own and state[key].shape != own[key].shape]
@@ -307,6 +314,17 @@ def load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], origin: str
         if keys:
             raise DataError(f"the weights {origin!r} {what} {len(keys)} of the encoder's keys: {some(keys)}")
     encoder.load_state_dict(state, strict=False)
+
+
+def _unusable(tensor: torch.Tensor) -> str | None:
+    """Why a tensor's values cannot be weights, if they cannot."""
+    if tensor.is_meta:
+        return "have no values"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "are sparse or nested"
+    if tensor.is_quantized or tensor.is_complex():
+        return "are quantized or complex"
+    return None if tensor.float().isfinite().all() else "have NaN or infinity"
 
 
 def rename_keys(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -345,7 +363,32 @@ def load_network(path: Path) -> SegmentationNetwork:
     Raises:
         DataError: the file is missing or broken.
     """
-    state = read_state(need(path, "train"))
-    network = SegmentationNetwork(**read_json(need(record_of(path), "train"))["network"])
-    network.load_state_dict(state)
+    network = SegmentationNetwork(**stored_network(path)["network"])
+    try:
+        network.load_state_dict(read_state(path))
+    except RuntimeError as error:
+        raise DataError(f"{path}: not the weights of the network in {record_of(path).name}: {_reason(error)}") from None
     return network.eval()
+
+
+def stored_network(path: Path) -> dict[str, Any]:
+    """What is known of a file of weights, its ``network`` above all, once it is sure that both are as written.
+
+    Raises:
+        DataError: the file or what is known of it is missing, or one of them is not what was written.
+    """
+    about = open_json(WeightsOfNetwork, record_of(need(path, "train")), "train")
+    artifacts = (about.get(MADE_BY) or {}).get("artifacts", {})
+    of_files = {PurePosixPath(name).name: known for name, known in artifacts.items()}
+    known = about.get("sha256") or of_files.get(path.name)
+    again = "run the stage 'train' again, or copy both files again"
+    if known is not None and fingerprint(path) != known:
+        raise DataError(f"{path} is damaged, or another one than was written: {again}")
+    try:
+        with safe_open(path, "pt") as file:
+            own = json.loads((file.metadata() or {}).get("network", "null"))
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{path}: no readable weights: {_reason(error)}") from None
+    if own is not None and own != about["network"]:
+        raise DataError(f"{record_of(path)}: 'network' is another one than the weights are of: {again}")
+    return about

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.artifacts import Artifacts, need, read_json
+from pipeline.artifacts import Artifacts
 from pipeline.blending.spaces import Blend, make_scale
 from pipeline.config import Experiment
 from pipeline.data.images import Photograph
@@ -21,6 +20,7 @@ from pipeline.learning.inference import Views, make_engines, predict_bytes
 from pipeline.learning.networks import load_network
 from pipeline.members import split_member
 from pipeline.postprocess import Postprocess, final_edges, stored_postprocess
+from pipeline.stored import Tuning, Weights, check_bundled, open_json
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Predictor:
         if folds is not None and not 1 <= folds <= settings.folds.count:
             raise DataError(f"--folds {folds}: the experiment {settings.name!r} has {settings.folds.count} folds")
         artifacts = Artifacts.of(settings)
-        tuning = read_json(need(artifacts.tuning, "tune"))
-        blend = stored_blend(artifacts.ensemble_weights, settings.members)
+        check_bundled(artifacts.workspace, artifacts.tuning, artifacts.ensemble_weights, artifacts.image_range)
+        tuning = open_json(Tuning, artifacts.tuning, "tune", artifacts.folder)
+        blend = stored_blend(artifacts, settings.members)
         options = settings.prediction
         views = Views.of(settings)
         used = used_models(settings, blend)
@@ -122,13 +123,14 @@ def to_network_size(photograph: Photograph, settings: Experiment) -> np.ndarray:
     return shrink(photograph.pixels, image.size, image.fit, height=photograph.height, width=photograph.width)
 
 
-def stored_blend(path: Path, members: Sequence[str]) -> Blend:
+def stored_blend(artifacts: Artifacts, members: Sequence[str]) -> Blend:
     """The blend for new images that ``ensemble`` has chosen.
 
     Raises:
         DataError: there is none, or it is of other members.
     """
-    content = read_json(need(path, "ensemble"))
+    path = artifacts.ensemble_weights
+    content = open_json(Weights, path, "ensemble", artifacts.folder)
     if set(content["weights"]) != set(members):
         raise DataError(f"{path} is of {', '.join(content['weights'])}: run 'ensemble' again")
     histograms = content.get("histograms") or dict.fromkeys(members, [1] * 256)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import Artifacts, read_json
+from pipeline.artifacts import Artifacts
 from pipeline.data.cache import EMPTY_STRATUM, read_images
 from pipeline.report.finished import FinishedRun
+from pipeline.stored import Metrics, open_json
 
 MOST_NAMED = 5
 """Of what a check has found."""
@@ -145,7 +146,8 @@ def read_trainings(artifacts: Artifacts, models: Sequence[str], folds: int) -> l
         for fold in range(folds):
             paths = artifacts.fold(model, fold)
             if paths.history.exists() and paths.metrics.exists():
-                found.append(Training(model, fold, pd.read_csv(paths.history), read_json(paths.metrics)))
+                metrics = open_json(Metrics, paths.metrics, "train")
+                found.append(Training(model, fold, pd.read_csv(paths.history), metrics))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import Artifacts, need, read_json
+from pipeline.artifacts import Artifacts
 from pipeline.config import Experiment
 from pipeline.data.cache import read_folds, read_images
 from pipeline.data.held_out import HeldOutMasks
@@ -19,6 +19,7 @@ from pipeline.data.probabilities import read_probabilities
 from pipeline.postprocess import Held, Postprocess, final_edges, stored_postprocess
 from pipeline.records import record_of
 from pipeline.rle import RleTable
+from pipeline.stored import Folds, WholeTuning, open_json
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FinishedRun:
             DataError: a stage before has not been run, or its artifacts do not belong together.
         """
         artifacts, classes = Artifacts.of(settings), settings.data.class_names
-        tuning = read_json(need(artifacts.tuning, "tune"))
+        tuning = open_json(WholeTuning, artifacts.tuning, "tune", artifacts.folder)
         postprocess = stored_postprocess(tuning, artifacts.tuning)
         of_classes = tuning["sets"]["ensemble"]["classes"]
         by_fold = [[Postprocess(**each) for each in of_class["postprocess_by_fold"]] for of_class in of_classes]
@@ -63,7 +64,7 @@ class FinishedRun:
         stored = read_probabilities(artifacts.ensemble_oof, "ensemble", artifacts.folder)
         check_ids(stored, held_out.ids, artifacts.ensemble_oof)
         record = record_of(artifacts.folds)
-        duplicates = read_json(record).get("duplicates") if record.exists() else None
+        duplicates = open_json(Folds, record, "split").get("duplicates") if record.exists() else None
         return cls(settings, tuning, images, folds, held_out, masks, stored.maps, postprocess, by_fold, duplicates)
 
     @property

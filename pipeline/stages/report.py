@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.artifacts import read_json, whole_or_absent, write_text
+from pipeline.artifacts import whole_or_absent, write_text
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command
 from pipeline.config import load_experiment
 from pipeline.records import Record
@@ -27,6 +27,7 @@ from pipeline.report.page import render_page
 from pipeline.report.poster import draw_poster
 from pipeline.report.scores import score_masks
 from pipeline.results import results_table
+from pipeline.stored import Score, open_json
 
 
 def report(
@@ -63,7 +64,9 @@ def report(
 def results_of(run: FinishedRun) -> dict[str, Any]:
     """Content of ``results.json``, but for the record."""
     artifacts, tuning = run.artifacts, run.tuning
-    test_score = read_json(artifacts.score)["score"] if artifacts.score.exists() else None
+    test_score = None
+    if artifacts.score.exists():
+        test_score = open_json(Score, artifacts.score, "score", artifacts.folder)["score"]
     of_classes = zip(run.classes, run.postprocess, strict=True)
     return {
         "experiment": run.settings.name,

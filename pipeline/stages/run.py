@@ -30,7 +30,7 @@ from joblib import cpu_count  # which knows a container's limit, too
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, networks_are_new, read_json, save_settings, settings_text
+from pipeline.artifacts import Artifacts, networks_are_new, save_settings, settings_text
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -49,6 +49,7 @@ from pipeline.processes import PYTHON, environment, stand_ins
 from pipeline.progress import complain, follow, planned_jobs, times_of_logs
 from pipeline.records import UPSTREAM, Examined, all_records, examine
 from pipeline.results import results_table
+from pipeline.stored import Results, open_json
 
 OPTIONS_OF_SNAKEMAKE = ("SNAKEMAKE_PROFILE", "SNAKEMAKE_OUTPUT_CACHE", "SNAKEMAKE_CONDA_PREFIX")
 """Variables that Snakemake takes options from, which ``--profile`` is for."""
@@ -106,7 +107,7 @@ def run(
             found = _examine(settings, keep_old, console)
         _remove([*found.outdated, *found.first])
         _run_graph([*command, *where], settings, console)
-    console.print(results_table(read_json(artifacts.results)))
+    console.print(results_table(open_json(Results, artifacts.results, "report")))
     console.print(f"submission: {artifacts.submission}")
     console.print(f"report: {artifacts.page}")
     say_next(console, *check_of_submission(settings))

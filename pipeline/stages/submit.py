@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from pipeline.artifacts import Artifacts, need, read_json
+from pipeline.artifacts import Artifacts
 from pipeline.command import ExperimentOption, OverridesOption, QuietOption, make_console, run_command, track
 from pipeline.config import Experiment, load_experiment
 from pipeline.data.cache import one_row_a_mask, read_folds, read_images
@@ -36,6 +36,7 @@ from pipeline.next_step import next_stage, say_next_stage
 from pipeline.postprocess import Postprocess, final_edges, stored_by_fold, stored_postprocess, stored_scores
 from pipeline.records import Record, recorded
 from pipeline.rle import RleFormat, edges_to_text, get_format, read_csv, split_class, write_csv
+from pipeline.stored import Tuning, open_json
 from pipeline.submitted import format_of_submission
 
 OofOption = Annotated[
@@ -55,7 +56,7 @@ def submit(
     settings = load_experiment(experiment, overrides)
     console = make_console(quiet)
     artifacts = Artifacts.of(settings)
-    tuning = read_json(need(artifacts.tuning, "tune"))
+    tuning = open_json(Tuning, artifacts.tuning, "tune", artifacts.folder)
     wanted = out_of_fold_masks(settings, tuning) if oof else test_masks(settings, tuning)
     stored = read_probabilities(wanted.maps, "ensemble", artifacts.folder)
     check_ids(stored, list(wanted.sizes), wanted.maps)

@@ -1,6 +1,9 @@
 import json
+import shutil
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import timm
 import torch
@@ -20,11 +23,12 @@ from pipeline.learning.networks import (
     load_network,
     log_odds,
     save_network,
+    stored_network,
 )
-from pipeline.records import Record
+from pipeline.records import Record, record_of
 
 LITE = "tu-tf_efficientnet_lite0"
-RECORD = Record("train", None, {}, "code", {})
+RECORD = Record(Path(), "train", None, {}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -225,6 +229,112 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     with torch.inference_mode():
         assert torch.equal(load_network(path)(images), network(images))
     assert json.loads((tmp_path / "weights.safetensors.json").read_text())["network"]["encoder"] == "resnet18"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small network's file of weights."""
+    path = tmp_path_factory.mktemp("saved") / "weights.safetensors"
+    save_network(SegmentationNetwork("Unet", "tu-mobilenetv3_small_050", {}), path, RECORD)
+    return path
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    """A copy of it, and of what lies beside it."""
+    shutil.copytree(saved.parent, tmp_path / "copy")
+    return tmp_path / "copy" / saved.name
+
+
+def test_every_flipped_bit_of_weights_is_refused_or_changes_nothing(copied):
+    """Of the file, and of what is known of it; the network is the same wherever none is refused."""
+    about = record_of(copied)
+    network = json.loads(about.read_text())["network"]
+    rng = np.random.default_rng(0)
+    for path, count in ((copied, 40), (about, 200)):
+        content, refused = path.read_bytes(), 0
+        for bit in rng.choice(8 * len(content), count, replace=False):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << (bit % 8)
+            path.write_bytes(flipped)
+            try:
+                assert stored_network(copied)["network"] == network
+            except DataError as error:
+                assert len(str(error).splitlines()) == 1  # noqa: PT017 - not every flip is refused
+                refused += 1
+        path.write_bytes(content)
+        assert refused == count if path == copied else refused > count / 4
+    assert stored_network(copied)["network"] == network
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("network", None, "network: "),
+        ("classes", -1, "network.classes: "),
+        ("classes", 2, "'network' is another one than the weights are of"),
+        ("encoder", "resnet18", "'network' is another one than the weights are of"),
+        ("normalisation", [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]], "'network' is another one than the weights are of"),
+        ("options", {"decoder_channels": [10**9]}, "'network' is another one than the weights are of"),
+        ("weights", "imagenet", "network.weights: Extra inputs"),
+    ],
+)
+def test_what_is_known_of_weights_must_fit_them(copied, key, value, why):
+    about = record_of(copied)
+    content = json.loads(about.read_text())
+    if key == "network":
+        del content["network"]
+    else:
+        content["network"][key] = value
+    about.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"^{about}: {why}") as caught:
+        load_network(copied)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_of_another_network_are_one_line(copied):
+    save_file({"body.other": torch.zeros(3)}, copied)
+    record_of(copied).write_text(json.dumps({"network": json.loads(record_of(copied).read_text())["network"]}))
+    with pytest.raises(
+        DataError, match=rf"^{copied}: not the weights of the network in {copied.name}\.json: "
+    ) as caught:
+        load_network(copied)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def _cyclic(state):
+    state["state_dict"] = state
+    return state
+
+
+HOSTILE = {
+    "sparse": (lambda state: {**state, "conv1.weight": state["conv1.weight"].to_sparse()}, "sparse"),
+    "on no device": (lambda state: {**state, "conv1.weight": state["conv1.weight"].to("meta")}, "no values"),
+    "complex": (lambda state: {**state, "conv1.weight": state["conv1.weight"].to(torch.complex64)}, "complex"),
+    "quantized": (
+        lambda state: {**state, "conv1.weight": torch.quantize_per_tensor(state["conv1.weight"], 1, 0, torch.qint8)},
+        "quantized",
+    ),
+    "not a number": (lambda state: {**state, "bn1.bias": state["bn1.bias"] * float("nan")}, "NaN or inf.* in bn1.bias"),
+    "numbers": (lambda state: {**state, "conv1.weight": [1.0]}, "lack 1 of the encoder's keys: conv1.weight"),
+    "a cycle": (lambda state: _cyclic({**state}), ""),
+    "a cycle of two": (lambda state: {"state_dict": _cyclic({"conv1.weight": state["conv1.weight"]})}, "lack"),
+    "nothing": (lambda state: _cyclic({}), "has no tensors by name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "why"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_start_weights_that_are_none_are_one_line(tmp_path, change, why):
+    encoder = SegmentationNetwork("Unet", "resnet18", {}).encoder
+    path = tmp_path / "start.pth"
+    torch.save(change(encoder.state_dict()), path)
+    settings = ModelSettings(architecture="Unet", encoder="resnet18", weights=str(path))
+    if not why:  # the tensors are found, and nothing hangs
+        build_network(settings, seed=0)
+        return
+    with pytest.raises(DataError, match=rf"{path}.*{why}") as caught:
+        build_network(settings, seed=0)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_weights_that_the_disk_has_no_room_for_are_an_error_of_the_system(tmp_path, full_disk):

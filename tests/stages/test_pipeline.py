@@ -215,14 +215,14 @@ READERS = {
 def test_every_reader_of_maps_refuses_what_is_not_as_it_was_written(
     one_network, tmp_path, command_line, words, maps, stage
 ):
-    """A chunk that is gone, and one with a flipped bit; the artifacts of before stay as they are."""
+    """A chunk that is gone, and one with a flipped bit; the submission of before stays as it is."""
     run = one_network.copy(tmp_path / "run")
     if words[0] == "pseudo":
         for name in ("prepare", "split"):
             assert command_line(name, "-e", run.experiment, *SECOND)[0] == 0
     chunk = run.artifacts.folder / maps / "c" / "0" / "0" / "0"
     content = chunk.read_bytes()
-    before = stamps(run.artifacts), run.artifacts.submission.read_bytes()
+    before = run.artifacts.submission.read_bytes()
     for damage in ("gone", "flipped"):
         if damage == "gone":
             chunk.unlink()
@@ -235,10 +235,39 @@ def test_every_reader_of_maps_refuses_what_is_not_as_it_was_written(
         assert f"run '{stage}" in err
         assert len(err.splitlines()) == 1
         chunk.write_bytes(content)
-    name = chunk.relative_to(run.artifacts.folder).as_posix()
-    after = stamps(run.artifacts), run.artifacts.submission.read_bytes()
-    assert rewritten_files(run.artifacts, before[0], after[0]) <= {name, "logs", ".running"}
-    assert before[1] == after[1]
+    assert run.artifacts.submission.read_bytes() == before
+
+
+DAMAGED = {
+    "unet/fold1/weights.safetensors": ("predict", "segment", "export", "bundle"),
+    "ensemble/weights.json": ("segment", "bundle"),
+    "tuning.json": ("segment", "bundle", "submit", "report"),
+}
+"""Artifacts, and the commands that read them."""
+
+
+@pytest.mark.parametrize(("damaged", "command"), [(name, each) for name, all_ in DAMAGED.items() for each in all_])
+def test_every_reader_of_weights_and_settings_refuses_what_is_not_as_it_was_written(
+    one_network, tmp_path, command_line, damaged, command
+):
+    """A flipped bit in weights, another number in JSON."""
+    words = {
+        "predict": ["--model", "unet", "--fold", "1"],
+        "segment": [one_network.settings["data"]["root"] + "/test", "-o", tmp_path / "out"],
+        "export": ["-o", tmp_path / "out"],
+        "bundle": ["-o", tmp_path / "out"],
+    }
+    run = one_network.copy(tmp_path / "run")
+    path = run.artifacts.folder / damaged
+    content = path.read_bytes()
+    before, after = (b'"fill_holes": 0', b'"fill_holes": 8') if "tuning" in damaged else (b": 1.0", b": 0.9999")
+    flipped = bytes([*content[:-1], content[-1] ^ 1])
+    path.write_bytes(content.replace(before, after, 1) if path.suffix == ".json" else flipped)
+    assert path.read_bytes() != content
+    status, _, err = command_line(command, *words.get(command, []), "-e", run.experiment)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert err.startswith(f"error: {path} is damaged, or ")
+    assert " again" in err
 
 
 def test_views_apart_are_members_in_a_run_and_averaged_again_need_no_training(

@@ -129,8 +129,9 @@ def test_the_tuning_of_another_version_is_refused(prepare, command_line):
     write_json(prepared.artifacts.tuning, {"metric": "dice", "threshold": 100})
     status, _, err = command_line("submit", "-e", prepared.experiment)
     assert status == 1
-    assert err == (
-        f"error: {prepared.artifacts.tuning} has no valid 'postprocess' ('postprocess'): run the stage 'tune' again\n"
+    assert (
+        err
+        == f"error: {prepared.artifacts.tuning}: postprocess: Field required (and 2 more): run the stage 'tune' again\n"
     )
 
 
