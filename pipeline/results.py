@@ -31,5 +31,7 @@ def results_table(results: dict[str, Any]) -> Table:
     table.caption = (
         f"* each fold at settings chosen on the others; {results['verdict']}\nthe submission's settings: {settings}"
     )
+    if against := results.get("against"):
+        table.caption += f"\nat 1/2, {against}"
     table.caption_justify = "left"
     return table

@@ -73,6 +73,7 @@ def results_of(run: FinishedRun) -> dict[str, Any]:
         "metric": tuning["metric"],
         "postprocess": {name or "all images": str(each) for name, each in of_classes},
         "verdict": tuning["sets"]["ensemble"]["verdict"],
+        "against": (tuning["against"] or {}).get("verdict"),
         "rows": [_row(name, scores, test_score) for name, scores in tuning["sets"].items()],
     }
 

@@ -198,12 +198,13 @@ def compare_with_source(settings: Experiment, counts: Counts, masks: HeldOutMask
     other = counts_at(threshold_counts(masks.held(maps), len(masks), source.image.fit), UNTUNED)
     gain = settings.tuning.objective.compare(counts, other, masks.group)
     what = "images" if masks.classes == 1 else "masks"
-    advice = f"; they lose, beyond noise: the submission of {source.name} is the better one" if gain.is_loss else ""
+    advice = f"; beyond noise, the submission of {source.name} is the better one" if gain.is_loss else ""
+    verdict = f"{gain.verdict(f'training on the pseudo-labels of {source.name}')}{advice}"
     console.print(
         f"tune: ensemble against {source.name}, at 128/255: {settings.tuning.metric} {gain.size}, "
         f"{gain.better:.0%} of the {what} better: that is what the pseudo-labels are worth{advice}"
     )
-    return {"experiment": source.name, **asdict(gain)}
+    return {"experiment": source.name, **asdict(gain), "verdict": verdict}
 
 
 def _say(name: str, settings: Experiment, found: Tuned, console: Console) -> None:

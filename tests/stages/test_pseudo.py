@@ -120,6 +120,27 @@ def test_tune_says_what_they_are_worth(tmp_path, experiments, command_line):
     assert against["ci95"][0] <= against["difference"] <= against["ci95"][1]
 
 
+def test_labels_that_lose_are_called_so_wherever_the_score_stands(tmp_path, write_experiment, command_line):
+    data = {"source": "generated", "people": 8, "photos": 2, "test_people": 2, "empty": 0.0}
+    data |= {"heights": [64, 80], "widths": [64, 80]}
+    file, second = make_experiments(tmp_path, write_experiment, command_line, data=data)
+    artifacts = Artifacts(tmp_path, "second")
+    folds = read_folds(artifacts)
+    for model in MODELS:
+        for fold in range(2):
+            ids = folds["image_id"][folds["fold"] == fold].tolist()
+            write_probabilities(artifacts.fold(model, fold).oof, ids, SIZE, [np.zeros((len(ids), *SIZE), np.uint8)])
+    for stage in ("ensemble", "tune", "report"):
+        status, out, errors = command_line(stage, "--experiment", file, *second)
+        assert status == 0, errors
+        if stage == "tune":
+            assert "worth; beyond noise, the submission of tiny is the better one" in out
+    verdict = json.loads(artifacts.results.read_text())["against"]
+    assert verdict.startswith("training on the pseudo-labels of tiny loses -0.")
+    assert verdict.endswith("; beyond noise, the submission of tiny is the better one")
+    assert f"at 1/2, {verdict}" in " ".join(out.split())
+
+
 def test_tune_counts_the_masks_of_all_classes(tmp_path, write_experiment, command_line):
     rng = np.random.default_rng(0)
     for kind, ids in (("train", range(6)), ("train_masks", range(6)), ("test", range(6, 8))):
