@@ -1,6 +1,7 @@
 """What surrounds a run: names of folders, other people's files, homes and read-only places."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import yaml
 
 from pipeline import PROJECT
 from pipeline.artifacts import Artifacts
+from pipeline.config import load_experiment
 from pipeline.errors import DataError
+from pipeline.graph import Graph
 from pipeline.processes import environment, stand_ins
 
 ODD = "w{a}{0}{{b}}{ '\"$HOME%s*[x]\u00e9;#&\n-n"
@@ -89,6 +92,17 @@ def test_nothing_of_the_working_directory_is_imported_or_obeyed(tmp_path, write_
     assert not sprung.exists()
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("11 jobs would run\n")
+
+
+def test_a_column_of_any_name_is_an_option_and_no_wildcard(tmp_path, write_experiment, competition, run):
+    data = {"source": "kaggle", "root": str(competition().root), "test_truth": "truth.csv", "classes": ["a", "b"]}
+    experiment = write_experiment(tmp_path, data={**data, "class_column": ODD})
+    command = Graph(load_experiment(experiment), cores=1).score_command()
+    words = shlex.split(command.replace("{log:q}", "log").format(threads=1))  # as Snakemake and the shell take it apart
+    assert words[words.index("--class-column") + 1] == ODD
+    result = run("--experiment", experiment, "-n")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "would run: score: not done yet\n" in result.stdout
 
 
 def test_a_profile_that_is_asked_for_is_obeyed(tmp_path, write_experiment, run, traps):
