@@ -74,6 +74,7 @@ def test_a_threshold_that_loses_is_not_submitted_and_nothing_calls_it_the_score(
     provenance = json.loads(artifacts.submission_record.read_text())
     assert provenance["oof_score"]["submitted"] == scores["at_half"]
     assert provenance["oof_score"]["verdict"].endswith("; the submission stays at 1/2")
+    assert provenance["oof_score"]["optimism"] == "chosen on the same images, which is optimistic"
 
     # The table, results.json and the page lead with it.
     results = json.loads(artifacts.results.read_text())

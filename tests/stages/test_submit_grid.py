@@ -24,7 +24,7 @@ CLASSES = {"one": None, "several": {"car": 2, "road": 1}}
 SIZES = {"equal": [(64, 80)] * 4, "different": [(64, 80), (72, 66), (91, 70), (66, 91)]}
 THRESHOLDS = {"one": [100], "several": [100, 140]}
 SCORES = {"submitted": 0.8, "submitted_ci95": [0.7, 0.9], "at_half": 0.8, "cross_fitted": 0.8}
-SCORES |= {"cross_fitted_ci95": [0.7, 0.9], "tuned": 0.8, "verdict": "none"}
+SCORES |= {"cross_fitted_ci95": [0.7, 0.9], "tuned": 0.8, "submits": "", "optimism": "", "verdict": ""}
 
 
 def numbers_of(text, style):
