@@ -51,7 +51,10 @@ class ImageFolder:
             DataError: there is no such folder.
         """
         if not path.is_dir():
-            raise DataError(f"{path}: no such folder of images{beside(path)}")
+            problem = (
+                "is a file, not a folder of images" if path.exists() else f"no such folder of images{beside(path)}"
+            )
+            raise DataError(f"{path}: {problem}")
         with os.scandir(path) as entries:
             kinds = {entry.name: _kind(entry) for entry in entries}
         folder = cls(path, {name: path / name for name in sorted(kinds) if kinds[name] is None})
@@ -259,12 +262,17 @@ def beside(path: Path) -> str:
         names = sorted(os.listdir(path.parent))
     except OSError:
         return ""
-    same = [name for name in names if one_form(name).casefold() == one_form(path.name).casefold()]
+    same = [name for name in names if _bare(name) == _bare(path.name)]
     packed = [name for name in names if _unpacked(name) in (path.name.casefold(), path.stem.casefold())]
     copies = [name for name in names if re.sub(r" ?\(\d+\)", "", name) == path.name]
     if packed and not same:
         return f"; {shown(packed[0])} is there: unpack it"
     return f"; there is {shown((same or copies)[0])}" if same or copies else ""
+
+
+def _bare(name: str) -> str:
+    """A name without case, and without what stands between words."""
+    return re.sub(r"[\W_]+", "", one_form(name).casefold())
 
 
 def _unpacked(name: str) -> str | None:

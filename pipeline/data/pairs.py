@@ -52,19 +52,14 @@ def have_suffixes(paths: dict[str, Path]) -> bool:
     return sum(without_suffix(image_id) != image_id for image_id in paths) * 2 > len(paths)
 
 
-def check_copies(names: Iterable[str], folder: ImageFolder, place: Path | str) -> None:
-    """Refuse files without a row that are copies of files with one, as a browser or file manager makes them.
-
-    Raises:
-        DataError: naming both.
-    """
+def find_copies(names: Iterable[str], folder: ImageFolder) -> list[str]:
+    """Files that are copies of others, as a browser or file manager makes and names them, each with the other."""
     copies = []
     for name in names:
-        original = folder.find(without_copy(without_suffix(name)) + Path(name).suffix)
+        original = folder.files.get(without_copy(Path(name).stem) + Path(name).suffix)
         if original and original.name != name and original.read_bytes() == folder.files[name].read_bytes():
             copies.append(f"{shown(name)} of {shown(original.name)}")
-    if copies:
-        raise DataError(f"{place}: {len(copies)} images are copies of others, delete them: {some(copies)}")
+    return copies
 
 
 def check_pairs(

@@ -27,7 +27,7 @@ from pipeline.data.classes import Overlaps, image_ids, mask_id, mask_ids, row_co
 from pipeline.data.folders import ImageFolder, beside, by_stem, ids_of, is_plain_id, one_form, shown, without_suffix
 from pipeline.data.generated import write_generated
 from pipeline.data.images import ClassMap, Exif, distinct_values, mask_edges, read_class_map
-from pipeline.data.pairs import check_copies, check_pairs, explain_copies, have_suffixes, left_over, pair_ids
+from pipeline.data.pairs import check_pairs, explain_copies, find_copies, have_suffixes, left_over, pair_ids
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.rle import (
@@ -100,6 +100,12 @@ def unread_notes(folder: ImageFolder) -> list[str]:
     return [f"{folder.path}: not read: {folder.describe_unread()}"] if folder.unread else []
 
 
+def copy_notes(folder: ImageFolder) -> list[str]:
+    """Images that are copies of others by name and content, and count as images of their own."""
+    copies = find_copies(folder.files, folder)
+    return [f"{folder.path}: {len(copies)} images are copies of others: {some(copies, 3)}"] if copies else []
+
+
 def _check_samples(samples: list[Sample], root: Path) -> None:
     """Ids become file names and CSV fields: they must be plain, and unique within their subset."""
     unusable = [repr(s.image_id) for s in samples if not is_plain_id(s.image_id)]
@@ -153,15 +159,21 @@ class KaggleSource:
         else:
             folder = ImageFolder.open(root / settings.test_images).need_images("data.test_images")
         self.notes += unread_notes(folder)
-        test = ids_of(folder.files.values(), with_suffix)
         if settings.sample_submission:
             sample = root / settings.sample_submission
-            test = pair_ids(image_ids(read_sample_submission(sample, settings)[1], self.classes), folder, sample)
+            ids = image_ids(read_sample_submission(sample, settings)[1], self.classes)
+            if not ids or settings.test_images is None:
+                problem = "data.test_images is null" if ids else "has no rows, and so names no image"
+                raise DataError(f"{sample}: {problem}; set data.sample_submission to null, too, if there is none")
+            test = pair_ids(ids, folder, sample)
             if left := left_over(folder, test):
                 self.notes.append(
                     f"{sample.name} lists {len(test)} of the {len(folder.files)} images in {folder.path}: "
                     f"{len(left)} are left out: {some([shown(name) for name in left], 3)}"
                 )
+        else:
+            test = ids_of(folder.files.values(), with_suffix)
+            self.notes += copy_notes(folder)
         if self.test_csv:
             id_of = {path: i for i, path in self._read_truth("test", self.test_csv, folder).items()}
             if lacking := [i for i, path in test.items() if path not in id_of]:
@@ -184,7 +196,8 @@ class KaggleSource:
         if self.settings.unlisted == "leave-out":
             self.notes.append(f"{len(left)} training images without a row in {self.csv.name} are left out: {named}")
             return {}
-        check_copies(left, folder, folder.path)
+        if copies := find_copies(left, folder):
+            raise DataError(f"{folder.path}: {len(copies)} images are copies of others, delete them: {some(copies)}")
         self.notes.append(f"{len(left)} training images without a row in {self.csv.name} have empty masks: {named}")
         return ids_of([folder.files[name] for name in left], have_suffixes(listed))
 
@@ -397,7 +410,7 @@ class FolderSource:
         self.samples = [Sample(stem, path, "train") for stem, path in images.items()]
         if settings.test_images is not None:
             tests = ImageFolder.open(root / settings.test_images).need_images("data.test_images")
-            self.notes += unread_notes(tests)
+            self.notes += unread_notes(tests) + copy_notes(tests)
             self.samples += [Sample(stem, path, "test") for stem, path in by_stem(tests.files).items()]
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:

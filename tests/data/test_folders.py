@@ -85,6 +85,7 @@ def test_a_folder_without_images_names_what_is_there(folder):
         ("train.zip", "; train.zip is there: unpack it"),
         ("TRAIN.tar.gz", "; TRAIN.tar.gz is there: unpack it"),
         ("train (1)", "; there is train (1)"),
+        ("TRAIN_", "; there is TRAIN_"),
         ("other", ""),
     ],
 )
@@ -94,6 +95,10 @@ def test_a_missing_folder_names_what_could_be_meant(tmp_path, there, hint):
         ImageFolder.open(tmp_path / "train")
     assert str(caught.value) == f"{tmp_path / 'train'}: no such folder of images{hint}"
     assert beside(tmp_path / "nowhere" / "train") == ""
+    (tmp_path / "sampleSubmission.csv").touch()
+    assert beside(tmp_path / "sample_submission.csv") == "; there is sampleSubmission.csv"
+    with pytest.raises(DataError, match="is a file, not a folder of images"):
+        ImageFolder.open(tmp_path / "sampleSubmission.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.data.folders import ImageFolder
-from pipeline.data.pairs import check_copies, check_pairs, have_suffixes, pair_ids, without_copy
+from pipeline.data.pairs import check_pairs, find_copies, have_suffixes, pair_ids, without_copy
 from pipeline.errors import DataError
 
 
@@ -113,12 +113,10 @@ def test_names_of_copies(name, original):
     assert without_copy(name) == original
 
 
-def test_copies_of_an_image_with_a_row_are_refused(folder):
+def test_copies_are_copies_by_name_and_content(folder):
     listed = folder("a.jpg", "a (1).jpg", "b.jpg", "b - Copy.jpg", "c (1).jpg")
     (listed.path / "a (1).jpg").write_bytes((listed.path / "a.jpg").read_bytes())
-    with pytest.raises(DataError) as caught:
-        check_copies(["a (1).jpg", "b - Copy.jpg", "c (1).jpg"], listed, "photos")
-    assert str(caught.value) == "photos: 1 images are copies of others, delete them: a (1).jpg of a.jpg"
+    assert find_copies(listed.files, listed) == ["a (1).jpg of a.jpg"]
 
 
 def test_images_and_masks_that_lack_each_other_are_both_named(folder):

@@ -236,6 +236,38 @@ def test_kaggle_a_copy_of_an_image_is_no_image_with_an_empty_mask(competition):
     assert message.endswith("train: 1 images are copies of others, delete them: a0 (1).jpg of a0.jpg")
 
 
+def test_kaggle_a_sample_submission_that_names_no_image_is_refused(competition):
+    data = competition()
+    settings = KaggleData(source="kaggle", root=data.root)
+    assert "sample_submission.csv: data.test_images is null; set data.sample_submission to null, too" in message_of(
+        settings.model_copy(update={"test_images": None})
+    )
+    data.write("sample_submission.csv", "image_id,rle")
+    assert "sample_submission.csv: has no rows, and so names no image" in message_of(settings)
+
+
+def test_kaggle_test_images_that_differ_in_their_suffix_only_are_those_that_the_sample_submission_names(competition):
+    data = competition()
+    shutil.copy(data.root / "test/b1.jpg", data.root / "test/b0.jpeg")
+    data.write("sample_submission.csv", "image_id,rle", "b0.jpeg,", "b0.jpg,")
+    settings = KaggleData(source="kaggle", root=data.root)
+    source = open_source(settings)
+    assert [(s.image_id, s.path.name) for s in source.samples if s.subset == "test"] == [
+        ("b0.jpeg",) * 2,
+        ("b0.jpg",) * 2,
+    ]
+    message = message_of(settings.model_copy(update={"sample_submission": None}))
+    assert message.endswith("test: several images have one id: b0.jpeg and b0.jpg")
+
+
+def test_kaggle_copies_among_test_images_are_named_where_nothing_lists_them(competition):
+    data = competition()
+    shutil.copy(data.root / "test/b1.jpg", data.root / "test/b1 (1).jpg")
+    source = open_source(KaggleData(source="kaggle", root=data.root, sample_submission=None))
+    assert ids_of(source, "test") == ["b0", "b1", "b1 (1)", "b2"]
+    assert source.notes == [f"{data.root / 'test'}: 1 images are copies of others: b1 (1).jpg of b1.jpg"]
+
+
 def test_kaggle_unlisted_images_are_counted_and_named(competition):
     data = competition(suffix=".jpg")
     data.write("train.csv", "image_id,rle", *(f"a{number}.jpg,1 3" for number in range(1, 4)))
