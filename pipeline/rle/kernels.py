@@ -1121,6 +1121,10 @@ def count_lines(text, begin, end):
     return_before = U64(0)
     for i in range(begin, end, BLOCK):
         newlines = _between64(address + i, U8(NEWLINE), U8(NEWLINE)) & _low_bits(min(end - i, BLOCK))
+        if newlines == U64(0):  # as in most blocks of long texts
+            newline_before = U64(0)
+            return_before = U64(text[i + BLOCK - 1] == RETURN)
+            continue
         returns = _between64(address + i, U8(RETURN), U8(RETURN))
         after_newline = (newlines << U64(1)) | (newline_before & U64(1))
         after_two = (newlines << U64(2)) | ((newline_before & U64(1)) << U64(1)) | ((newline_before >> U64(1)) & U64(1))

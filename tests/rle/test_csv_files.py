@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import rle
+from pipeline.rle import kernels
 
 ROWS = {"0015": [0, 3, 9, 14], "b": [], "c,d": [75, 76]}
 PLAIN = 'image_id,rle\n0015,1 3 10 5\nb,\n"c,d",76 1\n'
@@ -136,6 +137,15 @@ def test_very_many_rows_of_an_id_take_a_moment(tmp_path):
     begin = perf_counter()
     assert np.array_equal(rle.read_csv(path, unite=True)[0], np.arange(400_000))
     assert perf_counter() - begin < 20  # a second; looking at all rows for each edge took minutes
+
+
+@given(content=st.text("\n\n\r\rab", max_size=300), begin=st.integers(0, 300))
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+def test_lines_are_counted_as_python_splits_them(content, begin):
+    begin = min(begin, len(content))
+    data = np.frombuffer(bytearray(content.encode()) + bytes(kernels.BLOCK), np.uint8)
+    lines = content[begin:].split("\n")[:-1]
+    assert kernels.count_lines(data, begin, len(content)) == sum(line not in ("", "\r") for line in lines)
 
 
 def peak_of(path: Path) -> int:
