@@ -372,7 +372,7 @@ def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
     own = [
         *(artifacts.images, artifacts.truth, artifacts.cache, artifacts.image_range, artifacts.folds),
         *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
-        *(each.weights for each in of_models),
+        *(path for each in of_models for path in (each.weights, each.metrics)),
         *(maps for each in of_members for maps in (each.oof, *each.tests)),
         *(artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights),
         *(artifacts.tuning, artifacts.score, artifacts.results, artifacts.submission_record),

@@ -146,7 +146,8 @@ def read_trainings(artifacts: Artifacts, models: Sequence[str], folds: int) -> l
         for fold in range(folds):
             paths = artifacts.fold(model, fold)
             if paths.history.exists() and paths.metrics.exists():
-                metrics = open_json(Metrics, paths.metrics, "train")
+                stage = f"train --model {model} --fold {fold}"
+                metrics = open_json(Metrics, paths.metrics, stage, artifacts.folder)
                 found.append(Training(model, fold, pd.read_csv(paths.history), metrics))
     return found
 

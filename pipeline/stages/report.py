@@ -50,11 +50,17 @@ def report(
     artifacts, results = run.artifacts, results_of(run)
     scores = score_masks(run, console)
     change = None if other is None else compare_runs(run, scores, other, score_masks(other, console))
+    artifacts.results.unlink(missing_ok=True)  # which stands for the page and the picture, too
     write_text(artifacts.page, render_page(run, scores, results, change))
     with whole_or_absent(artifacts.predictions) as path:
         draw_poster(run, scores, path)
-    inputs = [artifacts.images, artifacts.ensemble_oof, artifacts.tuning]
-    inputs += [artifacts.score] if artifacts.score.exists() else []
+    folds = range(run.settings.folds.count)
+    where_any = [
+        artifacts.score,
+        *(artifacts.fold(name, fold).metrics for name in run.settings.models for fold in folds),
+    ]
+    inputs = [artifacts.images, artifacts.folds, artifacts.ensemble_oof, artifacts.tuning]
+    inputs += [path for path in where_any if path.exists()]
     record = Record.of(run.settings, "report", inputs)
     record.write(artifacts.results, artifacts.page, artifacts.predictions, **results)
     console.print(results_table(results))

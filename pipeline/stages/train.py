@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from pipeline.artifacts import Artifacts, need, write_json
+from pipeline.artifacts import Artifacts, need
 from pipeline.command import (
     ExperimentOption,
     FoldOption,
@@ -85,13 +85,13 @@ def train(
     def say(text: str) -> None:
         console.print(f"  {model} fold {fold}, {text}")  # folds train at once, and may share a terminal
 
+    paths.metrics.unlink(missing_ok=True)  # of a training before, whose history now goes
     last = train_network(network, data, chosen.training, seed, paths, origin, say)
     if last is None:
         return
     save_network(network, paths.weights, record)
-    write_json(
-        paths.metrics, {**last, "parameters": parameters, "total_seconds": round(time.perf_counter() - started, 1)}
-    )
+    seconds = round(time.perf_counter() - started, 1)
+    record.write(paths.metrics, paths.history, **last, parameters=parameters, total_seconds=seconds)
     paths.checkpoint.unlink(missing_ok=True)
     say_next_stage(console, next_stage("train", settings, model, fold), experiment, overrides)
 

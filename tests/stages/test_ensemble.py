@@ -12,6 +12,7 @@ from pipeline.artifacts import Artifacts
 from pipeline.blending.spaces import Blend, make_scale
 from pipeline.data.cache import open_small, read_folds, read_images
 from pipeline.data.probabilities import write_probabilities
+from pipeline.records import record_of
 
 SIZE = (64, 64)
 DATA = {"source": "generated", "people": 8, "photos": 3, "test_people": 2, "heights": [64, 80], "widths": [64, 80]}
@@ -191,6 +192,7 @@ def test_maps_of_other_folds_are_refused_with_the_first_differences(plant, comma
     moved = folds.index[folds["fold"] == "0"][0]
     folds.loc[moved, "fold"] = "1"
     folds.to_csv(planted.artifacts.folds, index=False)
+    record_of(planted.artifacts.folds).unlink()  # a table of somebody's own making
     status, out, err = command_line("ensemble", "-e", planted.experiment)
     assert (status, out) == (1, "")
     count = int((folds["fold"] == "0").sum())
