@@ -122,6 +122,12 @@ class Graph:
         return LINKS / "labels" / record_of(self.artifacts.ensemble_test)
 
     @property
+    def labels_elsewhere(self) -> Path | None:
+        """The same, where it is; None: there are no pseudo-labels."""
+        name = self.settings.pseudo.experiment
+        return record_of(Artifacts(self.settings.workspace, name).ensemble_test) if name else None
+
+    @property
     def pseudo(self) -> list[Path]:
         """Records of the pseudo-labels, where there are any."""
         return [record_of(self.artifacts.pseudo(fold)) for fold in self.folds if self.settings.pseudo.experiment]

@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -380,11 +380,19 @@ def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
     return [place for place in map(record_of, own) if also_missing or place.is_file()]
 
 
-def all_records(experiment: Experiment) -> list[Path]:
-    """Records that are there of an experiment's artifacts, and of the maps that its pseudo-labels are made from."""
-    labelling = experiment.pseudo.experiment
-    labels = [record_of(Artifacts(experiment.workspace, labelling).ensemble_test)] if labelling else []
-    return [*_places(experiment), *(record for record in labels if record.is_file())]
+def all_records(experiment: Experiment) -> dict[Path, list[Path]]:
+    """Records that are here of an experiment's artifacts, each with those that it was made from by other stages."""
+    folder = Artifacts.of(experiment).folder
+    stored = {}
+    for place in _places(experiment):
+        with suppress(DataError):
+            stored[place] = Stored.read(place, folder)
+    stage_of = {place: each.stage for place, each in stored.items() if each}
+    found: dict[Path, list[Path]] = {place: [] for place in _places(experiment)}
+    for place in stage_of:
+        inputs = [record_of(folder / name) for name in stored[place].inputs]
+        found[place] = [each for each in inputs if each in stage_of and stage_of[each] != stage_of[place]]
+    return found
 
 
 def _made_from_cache(experiment: Experiment) -> list[Path]:

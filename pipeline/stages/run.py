@@ -89,8 +89,7 @@ def run(
     if dry_run:
         if networks_are_new(settings):
             _check_networks(settings, fetch=False)
-        found = _examine(settings, keep_old, console)
-        _print_plan(settings, command, [*found.outdated, *found.first], console)
+        _print_plan(settings, command, _examine(settings, keep_old, console), console)
         return
     os.environ |= stand_ins(artifacts.folder / ".snakemake" / "cache")
     if networks_are_new(settings):
@@ -127,16 +126,22 @@ def _remove(records: Iterable[Path]) -> None:
         record.unlink(missing_ok=True)
 
 
-def _bring_into_the_present(settings: Experiment) -> None:
-    """Take back the time of records that were written by a clock that is ahead of this file system's.
+def _put_times_in_order(settings: Experiment) -> None:
+    """Give all records one time if any is of the future, or older than one that it was made from.
 
-    Snakemake refuses what a job has made if that is older than its inputs.
+    What is to be made again is known from their content. Snakemake would do it for their times as well, and refuses
+    what a job has made if that is older than its inputs.
     """
     with tempfile.NamedTemporaryFile(prefix=".now.", dir=Artifacts.of(settings).folder) as file:
-        now = os.stat(file.name).st_mtime_ns
-    for record in all_records(settings):
-        if record.stat().st_mtime_ns > now:
-            os.utime(record)
+        now = os.stat(file.name).st_mtime_ns  # by the clock of this file system, which may be another machine's
+    read = all_records(settings)
+    times = {record: record.stat().st_mtime_ns for record in read}
+    if any(time > now or any(times[each] > time for each in read[record]) for record, time in times.items()):
+        for record in read:
+            os.utime(record, ns=(now, now))
+    labels = Graph(settings, cores=1).labels_elsewhere
+    if labels is not None and labels.exists() and labels.stat().st_mtime_ns > now:
+        os.utime(labels, ns=(now, now))
 
 
 def _snakemake(cores: int | None, profile: str | None) -> list[str]:
@@ -170,7 +175,7 @@ def _run_graph(command: list[str | Path], settings: Experiment, console: Console
     Raises:
         typer.Exit: a job has failed, or a signal has ended the run; stderr says why.
     """
-    _bring_into_the_present(settings)
+    _put_times_in_order(settings)
     log = Artifacts.of(settings).log("snakemake")
     log.parent.mkdir(exist_ok=True)
     earlier = times_of_logs(log.parent)
@@ -238,32 +243,40 @@ def _ending_jobs_first(group: int, console: Console) -> Iterator[list[signal.Sig
         restore()
 
 
-def _print_plan(settings: Experiment, command: list[str], changed: list[Path], console: Console) -> None:
+def _print_plan(settings: Experiment, command: list[str], found: Examined, console: Console) -> None:
     """Which jobs would run, and why; writes nothing to the workspace."""
-    folder = Artifacts.of(settings).folder
+    seen = Graph(settings, cores=1).seen
     with tempfile.TemporaryDirectory() as scratch:
-        _mirror(folder, Path(scratch))
         config = Path(scratch, ".snakemake", "experiment.yaml")
         config.parent.mkdir()
         config.write_text(settings_text(settings), encoding="utf-8")
         where = ["--directory", scratch, "--configfile", config, "--dry-run"]
-        seen = Graph(settings, cores=1).seen
-        forced = ["--forcerun", *map(seen, changed)] if changed else []
         variables = _environment(**stand_ins(Path(scratch, ".snakemake", "cache")))
-        done = subprocess.run([*command, *where, *forced], env=variables, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise DataError(f"Snakemake cannot plan the run: {done.stdout}{done.stderr}")
-    jobs = planned_jobs(done.stdout.splitlines() + done.stderr.splitlines())
-    for name, why in jobs:
+
+        def planned(forced: Iterable[Path], *targets: str | Path) -> dict[str, str]:
+            words = [*command, *where, *(["--forcerun", *map(seen, forced)] if forced else []), *targets]
+            done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise DataError(f"Snakemake cannot plan the run: {done.stdout}{done.stderr}")
+            return dict(planned_jobs(done.stdout.splitlines() + done.stderr.splitlines()))
+
+        _pretend(settings, all_records(settings), Path(scratch))
+        jobs = planned(found.first, "--", *map(seen, found.first)) if found.first else {}
+        _pretend(settings, found.first, Path(scratch))
+        jobs |= planned(found.outdated)
+    for name, why in jobs.items():
         console.print(f"would run: {name}: {why}")
     console.print(f"{len(jobs)} jobs would run" if jobs else "nothing would run: all is up to date")
 
 
-def _mirror(folder: Path, mirror: Path) -> None:
-    """Link to all that lies in an experiment's folder but what Snakemake writes to."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != ".snakemake":
-            (mirror / path.name).symlink_to(path)
+def _pretend(settings: Experiment, records: Iterable[Path], folder: Path) -> None:
+    """Put files in a folder that look to Snakemake like these records, and like the maps of pseudo-labels."""
+    graph = Graph(settings, cores=1)
+    labels = graph.labels_elsewhere
+    for path in [*map(graph.seen, records), *([graph.labels] if labels and labels.exists() else [])]:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+        os.utime(folder / path, (0, 0))
 
 
 def _check_networks(settings: Experiment, fetch: bool = True) -> None:
