@@ -266,6 +266,11 @@ class EasyPortraitData(DataSettings):
         return is_folder(f"{self.url}/{annotations}")
 
     @property
+    def known_indices(self) -> tuple[int, ...]:
+        """All annotation classes that there are, but for the background."""
+        return tuple(range(1, 1 + len(get_args(EasyPortraitClass))))
+
+    @property
     def class_indices(self) -> ClassIndices:
         """The annotation classes of each mask."""
         if isinstance(self.classes, dict):

@@ -1,6 +1,11 @@
+import ast
+import json
+
 import pytest
 
-from pipeline.stage_code import _module, code_of
+from pipeline import config
+from pipeline.records import SECTIONS, settings_of
+from pipeline.stage_code import LEFT_OUT, _module, _source, code_of
 
 
 @pytest.fixture
@@ -71,3 +76,52 @@ def test_a_template_beside_a_module_is_code_of_it(project):
 def test_training_does_not_depend_on_what_comes_after_it():
     assert "stages.tune" in code_of("tune")
     assert not {"stages.tune", "search.grid"} & code_of("train").keys()
+
+
+COMPUTING = {
+    "numpy",
+    "torch",
+    "cv2",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "PIL",
+    "zarr",
+    "albumentations",
+    "lightning",
+    "timm",
+}
+
+
+def imported_names(module):
+    """What a module imports, as (module, name or None)."""
+    tree = ast.parse(_source(f"pipeline.{module}").read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("module", sorted(LEFT_OUT.keys() - {"report.preview"}))
+def test_what_is_left_out_computes_nothing(module):
+    """A module that imports what computes is no module of paths, messages or settings."""
+    assert not {name.partition(".")[0] for name, _ in imported_names(module)} & COMPUTING
+
+
+def test_of_the_settings_stages_use_values_alone():
+    """``config`` is left out since records have its values: its classes, and nothing that computes with them."""
+    modules = {module for stage in SECTIONS for module in code_of(stage)}
+    names = {name for each in modules for module, name in imported_names(each) if module == "pipeline.config"}
+    sections = {name for name in names if isinstance(getattr(config, name), type)}
+    assert all(issubclass(getattr(config, name), config.Settings) for name in sections)
+    assert names - sections <= {"load_experiment", "data_root", "UNNAMED", "EngineName", "PrecisionName"}
+
+
+@pytest.mark.parametrize("stage", sorted(SECTIONS))
+def test_the_settings_of_a_stage_are_sections_and_settings_that_there_are(stage, tmp_path, write_experiment):
+    settings = config.load_experiment(write_experiment(tmp_path))
+    for section, left_out in SECTIONS[stage].items():
+        value = getattr(settings, section)
+        assert all(hasattr(value, name) or name in ("format",) for name in left_out)
+    assert json.dumps(settings_of(settings, stage, "unet"))

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
 from pipeline.config import (
     DataSettings,
-    EasyPortraitClass,
     EasyPortraitData,
     FolderData,
     GeneratedData,
@@ -305,7 +304,7 @@ class EasyPortraitSource:
     def __init__(self, settings: EasyPortraitData, root: Path) -> None:
         self.root = root
         self.exif = settings.exif
-        self.classes = ClassMaps(settings.class_indices, others=range(1, 1 + len(get_args(EasyPortraitClass))))
+        self.classes = ClassMaps(settings.class_indices, others=settings.known_indices)
         self.meta_path, self.meta = self._read_meta(root, settings.meta)
         self.samples: list[Sample] = []
         self.notes: list[str] = []

@@ -77,9 +77,10 @@ def predict(
     chosen = check_model(settings, model)
     check_fold(settings, fold)
     parts = chosen_parts(part, settings.prediction.parts)
+    artifacts = Artifacts.of(settings)
+    check(artifacts.cache, artifacts.folder, "prepare")
     all_jobs = jobs_of(settings, model, fold)
     jobs = [job for job in all_jobs if job.part in parts]
-    artifacts = Artifacts.of(settings)
     weights = artifacts.fold(model, fold).weights
     check(weights, artifacts.folder, f"train --model {model} --fold {fold}")
     reserve_gpus(1)

@@ -98,6 +98,7 @@ def train(
 
 def _fold_data(settings: Experiment, fold: int, devices: int) -> FoldData:
     artifacts = Artifacts.of(settings)
+    check(artifacts.cache, artifacts.folder, "prepare")
     table = read_folds(artifacts, settings.folds.count)
     folds = table["fold"].to_numpy()
     cache = CachePaths(artifacts.cache)
