@@ -249,7 +249,7 @@ def _print_plan(settings: Experiment, command: list[str], found: Examined, conso
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch, ".snakemake", "experiment.yaml")
         config.parent.mkdir()
-        config.write_text(settings_text(settings), encoding="utf-8")
+        config.write_text(f"{settings_text(settings)}pretended: true\n", encoding="utf-8")
         where = ["--directory", scratch, "--configfile", config, "--dry-run"]
         variables = _environment(**stand_ins(Path(scratch, ".snakemake", "cache")))
 
