@@ -159,6 +159,7 @@ class Room:
                 columns=(columns[0], columns[-1]),
                 class_column=data.class_column_of_csvs,
                 sizes=sizes,
+                own=True,
             )
             for path in (self.found, self.expected)
         ]

@@ -66,7 +66,7 @@ def read_true_masks(artifacts: Artifacts, image_ids: list[str], classes: Sequenc
     for name in classes:
         # With the subset for a class, an id of a training image is not that of a test image which is called the same.
         columns = {"columns": ("image_id", rle_column(name)), "class_column": "subset"}
-        table = read_csv(artifacts.images, **columns, sizes={})
+        table = read_csv(artifacts.images, **columns, sizes={}, own=True)
         row_of = {row_id: row for row, row_id in enumerate(table.ids)}
         table = table.take([row_of[mask_id(image_id, "train")] for image_id in image_ids])
         tables.append(replace(table, ids=mask_ids(image_ids, [name]), heights=heights, widths=widths))

@@ -25,7 +25,7 @@ from pipeline.linting.sample import (
     other_spellings,
 )
 from pipeline.linting.submission import Finding, Row, Size, SizeOf, Submission, whole_numbers
-from pipeline.rle import CELLS, FORMATS, RleError, RleFormat, explain_text, text_to_edges, union
+from pipeline.rle import FORMATS, RleError, RleFormat, cut_off, explain_text, text_to_edges, union
 
 WRAPPING = 0.02  # share of the masks with runs around the border that is told of; of inverted portraits 2 in 1,315 have
 STARTING_BELOW = 0.1  # share of the masks with positions below the first one that shows another first number
@@ -171,14 +171,15 @@ def about_images(read: Submission, size_of: SizeOf, folder: Path) -> list[Findin
 
 
 def about_cut_cells(read: Submission) -> list[Finding]:
-    """A finding where the longest text is as long as what a spreadsheet keeps of one."""
-    lengths = [len(row.fields[read.places[-1]]) for row in read.rows]
-    longest = max(lengths, default=0)
-    if longest not in CELLS:
+    """A finding where the longest texts are as long as what another program keeps of one."""
+    texts = [row.fields[read.places[-1]] for row in read.rows]
+    found = cut_off(np.array([len(text) for text in texts], np.int64), texts.__getitem__)
+    if found is None:
         return []
-    what = f"{CELLS[longest]} has cut off texts"
-    evidence = f"{read.rows[lengths.index(longest)]} has {longest} characters, and none has more"
-    return [Finding("error", what, evidence, "take the file as it was before (or put a space behind, if it is whole)")]
+    at, program = found
+    evidence = f"{read.rows[at]} has {len(texts[at])} characters, and none has more"
+    fix = "take the file as it was before (or put a space behind, if it is whole)"
+    return [Finding("error", f"{program} has cut off texts", evidence, fix)]
 
 
 # ------------------------------------------------------------------------------------------------------- texts

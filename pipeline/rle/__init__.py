@@ -53,7 +53,7 @@ from .columns import check_first_line, find_class_column, find_size_columns, rea
 from .csv_files import read_csv, read_fields, write_csv
 from .fields import check_rows
 from .formats import FORMATS, RepeatedIdsError, RleError, RleFormat, SizeNeededError, get_format, shown
-from .leftovers import CELLS, explain_text
+from .leftovers import cut_off, explain_text
 from .masks import from_edges, to_edges
 from .shapes import (
     Components,
@@ -73,7 +73,6 @@ from .table import CLASS_SEPARATOR, RleTable, split_class
 from .unpacking import open_unpacked
 
 __all__ = [
-    "CELLS",
     "CLASS_SEPARATOR",
     "FORMATS",
     "Components",
@@ -92,6 +91,7 @@ __all__ = [
     "complement",
     "components",
     "crop",
+    "cut_off",
     "decode",
     "dice",
     "dices",

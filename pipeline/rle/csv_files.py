@@ -12,7 +12,7 @@ from .codec import check_text, text_to_edges
 from .columns import LONGEST_HEADER, column_index, find_size_columns, parse_header, text_columns
 from .fields import load, locate, read_names, read_strings, unquoted
 from .formats import RepeatedIdsError, RleError, RleFormat, get_format, shown
-from .leftovers import CELLS, HEADER_AGAIN, explain_text
+from .leftovers import HEADER_AGAIN, cut_off, explain_text
 from .masks import pixel_count, turned
 from .table import CLASS_SEPARATOR, RleTable, split_class
 from .threads import map_rows
@@ -33,6 +33,7 @@ def read_csv(
     shape: tuple[int, int] | None = None,
     sizes: Mapping[str, tuple[int, int]] | None = None,
     unite: bool = False,
+    own: bool = False,
 ) -> RleTable:
     """The masks of a CSV file (packed or not), one row for each id, in order of first appearance.
 
@@ -48,6 +49,8 @@ def read_csv(
     unite: an id's rows are parts of one mask, which has the pixels of all. Otherwise ids that have several rows
         are refused: they may be objects that are scored one by one, or not the ids at all.
 
+    own: the file is as `write_csv` has left it. Otherwise texts are refused that a spreadsheet has probably cut off.
+
     An empty field, NaN and the format's own text for it are empty masks. Raises RleError for anything else
     that isn't a valid text, naming file, row (the header is row 1), id, token and reason; and RepeatedIdsError.
     """
@@ -56,7 +59,8 @@ def read_csv(
     try:
         records = _read_records(Path(path), columns, class_column, size_columns, find_sizes)
         heights, widths = _sizes_of(records, shape, sizes)
-        _check_cells(records)
+        if not own:
+            _check_cells(records)
         _check_sizes(records, heights, widths)
         group, first = _groups(records.ids)
         if first.size < group.size and not unite:
@@ -268,14 +272,14 @@ def _check_sizes(records: _Records, heights: np.ndarray, widths: np.ndarray) -> 
 
 
 def _check_cells(records: _Records) -> None:
-    """RleError if the longest text is exactly as long as the most that a spreadsheet keeps of one."""
-    lengths = records.ends - records.begins
-    longest = int(lengths.max(initial=0))
-    if longest in CELLS:
+    """RleError if the longest texts are exactly as long as the most that another program keeps of one."""
+    if found := cut_off(records.ends - records.begins, records.text):
+        record, program = found
         raise records.error(
-            int(lengths.argmax()),
-            f"the text has {longest} characters, and none has more: {CELLS[longest]} cuts off what a cell has beyond "
-            "that; take the file as it was before (or put a space behind the text, if it is whole)",
+            record,
+            f"the text has {records.ends[record] - records.begins[record]} characters, and none has more: {program} "
+            "cuts off what a cell has beyond that; take the file as it was before (or put a space behind the text, if "
+            "it is whole)",
         )
 
 

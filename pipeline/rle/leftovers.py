@@ -5,6 +5,9 @@ Each function looks at what cannot be read, and says what it probably is; empty 
 
 import re
 import unicodedata
+from collections.abc import Callable
+
+import numpy as np
 
 from .formats import RleFormat
 
@@ -93,7 +96,25 @@ def of_row(raw: bytes, separator: str) -> str:
 
 
 CELLS = {32_767: "Excel", 65_535: "older LibreOffice"}
-"""The most characters that a cell may have, and where."""
+"""The most characters that a cell may have, and where: one text of exactly so many is reason enough."""
+FIELDS = dict.fromkeys((255, 256), "an old spreadsheet or database")
+FIELDS |= dict.fromkeys((1000, 1024, 2000, 4000, 8000), "a database")
+"""The same, but a text may be so long by chance."""
+_SEVERAL = 3  # texts of one length that are no chance
+
+
+def cut_off(lengths: np.ndarray, text_of: Callable[[int], str]) -> tuple[int, str] | None:
+    """A text that another program has probably cut off, and which: what is left may well be a mask.
+
+    lengths: int (N,), of all texts. text_of: one of them.
+    """
+    longest = int(lengths.max(initial=0))
+    as_long = np.flatnonzero(lengths == longest)
+    if longest in CELLS:
+        return int(as_long[0]), CELLS[longest]
+    if longest in FIELDS and len({text_of(int(at)) for at in as_long[:1000]}) >= _SEVERAL:
+        return int(as_long[0]), FIELDS[longest]
+    return None
 
 
 HEADER_AGAIN = "the header once more: were files joined?"

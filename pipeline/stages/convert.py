@@ -199,7 +199,7 @@ def write_texts(table: RleTable, output: Path, fmt: RleFormat, names: tuple[str,
     with whole_or_absent(output) as path:
         write_csv(path, table.ids, texts, names, sizes if with_sizes else None)
         columns = {"columns": (id_column, rle_column), "class_column": next(iter(class_column), None)}
-        again = read_csv(path, fmt, **columns, sizes=known or None)
+        again = read_csv(path, fmt, **columns, sizes=known or None, own=True)
         if again.ids != table.ids or not np.array_equal(again.edges, table.edges):
             raise RuntimeError(f"{output}: the masks that were read back are not those that were written")
 

@@ -205,6 +205,7 @@ def check_written(
         columns=(id_column, rle_column),
         class_column=class_column[0] if class_column else None,
         sizes={split_class(mask_id)[0] if class_column else mask_id: size for mask_id, size in sizes.items()},
+        own=True,
     )
     if table.ids != order:
         raise RuntimeError(f"{path} has other ids than were written")

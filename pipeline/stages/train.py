@@ -125,7 +125,7 @@ def _with_pseudo(data: FoldData, settings: Experiment, fold: int) -> FoldData:
     artifacts = Artifacts.of(settings)
     classes = settings.data.class_names
     check(need(artifacts.pseudo(fold), "pseudo"), artifacts.folder, "pseudo")
-    table = read_csv(artifacts.pseudo(fold), class_column=settings.data.class_column_of_csvs)
+    table = read_csv(artifacts.pseudo(fold), class_column=settings.data.class_column_of_csvs, own=True)
     test_ids = read_images(artifacts, "test")["image_id"].tolist()
     labelled = set(image_ids(table.ids, classes))
     rows = np.array([row for row, image_id in enumerate(test_ids) if image_id in labelled], np.int64)

@@ -129,7 +129,8 @@ def vote(
     names = read_column_names(files[0], column_pair(columns, "--columns"), class_of[0])
     with whole_or_absent(output) as path:
         write_csv(path, first.ids, [edges_to_text(mask, None, in_file_order) for mask in masks], names)
-        check_written(read_csv(path, in_file_order, columns=(names[0], names[-1]), class_column=class_of[0]), masks)
+        columns_written = {"columns": (names[0], names[-1]), "class_column": class_of[0]}
+        check_written(read_csv(path, in_file_order, **columns_written, own=True), masks)
     changed = sum(not np.array_equal(mask, first[row]) for row, mask in enumerate(masks))
     empty = sum(mask.size == 0 for mask in masks)
     console.print(

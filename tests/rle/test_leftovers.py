@@ -166,6 +166,21 @@ def test_what_can_mean_one_thing_only_is_read(tmp_path, content, ids):
     assert (table.ids, table.edges.tolist()) == (ids, [0, 1])
 
 
+@pytest.mark.parametrize(("most", "program"), [(255, "an old spreadsheet"), (1024, "a database"), (4000, "a database")])
+def test_several_texts_that_end_at_a_length_in_use_are_refused(tmp_path, most, program):
+    """One may be so long by chance, and equal ones are one."""
+    texts = [f"{'9'.zfill(most - 2 - len(str(first)))[: most - 2]} {first}" for first in range(1, 4)]
+    texts = [text.zfill(most) for text in texts]
+    path = tmp_path / "t.csv"
+    rle.write_csv(path, list("abcd"), ["1 1", *texts])
+    with pytest.raises(rle.RleError) as error:
+        rle.read_csv(path)
+    assert f"t.csv row 3 (id b): the text has {most} characters, and none has more: {program}" in str(error.value)
+    for others in (["1 1", *texts[:2]], [texts[0]] * 3, [f"0{texts[0]}", *texts[:2]]):
+        rle.write_csv(path, list("abc"), others)
+        assert rle.read_csv(path).ids == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("header", [",name,rle", "Unnamed: 0,name,runs", ",score,mask"])
 def test_an_index_that_may_be_the_ids_or_not_is_not_guessed(tmp_path, header):
     path = tmp_path / "t.csv"
@@ -194,5 +209,7 @@ def test_texts_that_a_spreadsheet_has_cut_off_are_refused(tmp_path, most, progra
     )
     path.write_text(f"id,rle\na,1 1\nb,{cut} \n")  # as the message says, if the text is whole
     assert rle.read_csv(path).ids == ["a", "b"]
+    path.write_text(f"id,rle\na,1 1\nb,{cut}\n")
+    assert rle.read_csv(path, own=True).ids == ["a", "b"]
     path.write_text(f"id,rle\na,{cut}1\nb,{cut}\n")  # another is longer: nothing was cut
     assert rle.read_csv(path).ids == ["a", "b"]

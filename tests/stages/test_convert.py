@@ -107,6 +107,16 @@ def test_rows_of_different_images_are_never_merged(command_line, tmp_path):
         assert not output.exists()
 
 
+def test_a_text_of_its_own_that_is_as_long_as_a_cell_is_written(command_line, tmp_path):
+    """What would be refused as cut off in a file of somebody else's."""
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    text = " ".join(f"{100_000 + 100 * run} {10 if run < 8 else 1}" for run in range(3640))
+    assert len(text) == 32_767
+    source.write_text(f"id,rle\na,{text} \n")  # the space says that it is whole
+    assert command_line("convert", source, "-o", output)[::2] == (0, "")
+    assert output.read_text() == f"id,rle\na,{text}\n"
+
+
 def test_masks_go_to_png_files_and_back(command_line, masks, write, tmp_path):
     folder, again = tmp_path / "pngs", tmp_path / "again.csv"
     assert command_line("convert", write(masks), "-o", folder)[0] == 0
