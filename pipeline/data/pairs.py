@@ -32,8 +32,7 @@ def pair_ids(ids: Iterable[str], folder: ImageFolder, csv: Path) -> dict[str, Pa
     missing = [image_id for image_id, path in paths.items() if path is None]
     if missing:
         why = explain(missing, left_over(folder, paths), folder)
-        where = f" (looked for in {folder.path})"
-        raise DataError(f"{csv}: {len(missing)} of the rows have no image: {_named(missing)}{where}{why}")
+        raise DataError(f"{csv}: {len(missing)} of the rows have no image: {_named(missing)}{why}")
     id_of: dict[Path, str] = {}
     twice = [(id_of[path], i) for i, path in paths.items() if path is not None and id_of.setdefault(path, i) != i]
     if twice:

@@ -109,9 +109,7 @@ def _check_samples(samples: list[Sample], root: Path) -> None:
     """Ids become file names and CSV fields: they must be plain, and unique within their subset."""
     unusable = [repr(s.image_id) for s in samples if not is_plain_id(s.image_id)]
     if unusable:
-        raise DataError(
-            f"{root}: ids with path separators, '..' or control characters: {some(unusable)}; an id is a file's name"
-        )
+        raise DataError(f"{root}: ids with path separators, '..' or control characters: {some(unusable)}")
     path_of: dict[tuple[str, str], Path] = {}
     repeated = [
         f"{s.image_id} ({path_of[s.subset, s.image_id]} and {s.path})"
@@ -185,7 +183,8 @@ class KaggleSource:
         left = left_over(folder, listed)
         if not left:
             return {}
-        named = some([shown(name) for name in left])
+        ids = ids_of([folder.files[name] for name in left], have_suffixes(listed))
+        named = some([shown(image_id) for image_id in ids])
         if self.settings.unlisted == "refuse":
             why = explain_copies(left, listed)
             raise DataError(
@@ -198,7 +197,7 @@ class KaggleSource:
         if copies := find_copies(left, folder):
             raise DataError(f"{folder.path}: {len(copies)} images are copies of others, delete them: {some(copies)}")
         self.notes.append(f"{len(left)} training images without a row in {self.csv.name} have empty masks: {named}")
-        return ids_of([folder.files[name] for name in left], have_suffixes(listed))
+        return ids
 
     def _read_truth(self, subset: Subset, csv: Path, folder: ImageFolder) -> dict[str, Path]:
         """Read a CSV of masks, and give the image file of every id in it."""

@@ -69,7 +69,7 @@ def test_an_id_without_an_image_is_named_with_the_reason(folder, image_id, name,
 def test_the_reason_is_that_of_most_ids(folder):
     listed = folder("a1.jpg", "a2.jpg", "a3.jpg", "b.jpg.jpg", "x.jpg")
     assert problem(["A1", "A2", "A3", "b", "zz"], listed) == (
-        f"t.csv: 5 of the rows have no image: A1, A2, A3, b, zz (looked for in {listed.path}); "
+        "t.csv: 5 of the rows have no image: A1, A2, A3, b, zz; "
         "ids differ from the files' names in upper and lower case: 'A1' and 'a1.jpg', and 2 more alike"
     )
 
@@ -77,7 +77,7 @@ def test_the_reason_is_that_of_most_ids(folder):
 @pytest.mark.parametrize(("image_id", "name"), [("1", "10.jpg"), ("a", "ab.jpg"), ("9", "x.jpg"), ("a", "b.heic")])
 def test_no_reason_is_better_than_a_wrong_one(folder, image_id, name):
     listed = folder(name)
-    assert problem([image_id], listed).endswith(f"no image: {image_id} (looked for in {listed.path})")
+    assert problem([image_id], listed).endswith(f"no image: {image_id}")
 
 
 def test_two_ids_of_one_image_are_refused(folder):

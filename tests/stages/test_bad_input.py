@@ -81,9 +81,15 @@ def test_a_mask_row_without_image(refused, data):
     assert refused("prepare") == [f"{data.root / 'train.csv'}: 1 of the rows have no image: a2"]
 
 
-def test_a_test_image_that_the_sample_submission_lacks(refused, data):
+def test_a_test_image_that_the_sample_submission_has_not_and_one_that_is_not_there(
+    refused, command_line, experiment, data
+):
+    data.write("sample_submission.csv", "image_id,rle", "b0,", "b3,")
+    assert refused("prepare") == [f"{data.root / 'sample_submission.csv'}: 1 of the rows have no image: b3"]
     data.write("sample_submission.csv", "image_id,rle", "b0,", "b1,")
-    assert refused("prepare") == [f"{data.root / 'sample_submission.csv'}: 1 of the images have no row: b2"]
+    status, out, err = command_line("prepare", "-e", experiment)
+    assert (status, err) == (0, "")
+    assert f"sample_submission.csv lists 2 of the 3 images in {data.root / 'test'}: 1 are left out: b2.jpg" in out
 
 
 def test_every_truncated_image_is_named(refused, data):
