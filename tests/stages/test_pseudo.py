@@ -15,6 +15,7 @@ from pipeline.data.classes import mask_ids
 from pipeline.data.probabilities import write_probabilities
 from pipeline.geometry import restore
 from pipeline.postprocess import HALF, expected_dice
+from pipeline.records import record_of
 from pipeline.rle import RleTable, dice, from_edges, read_csv, to_edges
 
 SIZE = (64, 64)
@@ -187,6 +188,7 @@ def test_without_test_images_there_is_nothing_to_label(tmp_path, experiments, co
     path = Artifacts(tmp_path, "second").images
     images = pd.read_csv(path, dtype=str, keep_default_na=False)
     images[images["subset"] == "train"].to_csv(path, index=False)
+    record_of(path).unlink()  # of another file; one without a record is taken as it is
     message = f"error: {path}: no test images that could be given masks: set pseudo.experiment to null\n"
     assert command_line("pseudo", "--experiment", file, *second) == (1, "", message)
 
@@ -197,6 +199,7 @@ def test_other_folds_are_refused(tmp_path, experiments, command_line):
     folds = pd.read_csv(path, dtype=str)
     folds.loc[0, "fold"] = str(1 - int(folds.loc[0, "fold"]))
     folds.to_csv(path, index=False)
+    record_of(path).unlink()
     status, _, errors = command_line("pseudo", "--experiment", file, *second)
     assert status == 1
     assert f"differ for 1 images: {folds.loc[0, 'image_id']} is in fold" in errors
