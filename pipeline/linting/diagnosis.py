@@ -166,8 +166,13 @@ def about_images(read: Submission, size_of: SizeOf, folder: Path) -> list[Findin
     unknown = [row_id for row_id, image in named.items() if size_of(image) is None]
     if not unknown:
         return []
+    from pipeline.data.folders import ImageFolder  # with Pillow, which takes a tenth of a second
+    from pipeline.data.pairs import explain
+
+    listed = ImageFolder.open(folder)
+    why = explain([named[row_id] for row_id in unknown], list(listed.files), listed)
     fix = "name the folder that the ids are of, or an image of it in each row"
-    return [Finding("error", f"{len(unknown)} ids have no image in {folder}", some(unknown), fix)]
+    return [Finding("error", f"{len(unknown)} ids have no image in {folder}", some(unknown) + why, fix)]
 
 
 def about_cut_cells(read: Submission) -> list[Finding]:

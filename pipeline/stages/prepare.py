@@ -151,6 +151,8 @@ def check_direction(source: Source, data: KaggleData, table: Path) -> list[str]:
         if not data.format_checked:
             fits = fitting_format(fmt)
             advice = f"data.format: {fits} fits" if fits else "no format is the same along the other direction"
+            if fits and get_format(fits).empty != fmt.empty:
+                advice += f", but for empty masks, which are {get_format(fits).empty!r} there"
             raise DataError(
                 f"{problem}. {advice}, unless heights and widths are exchanged; if the masks are right as they are, "
                 "set data.format_checked: true"

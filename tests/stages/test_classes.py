@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.rle import decode, encode, read_csv
+from pipeline.rle import decode, encode, from_edges, read_csv
 
 SHAPES = {"u1": (7, 5), "u2": (6, 9), "u3": (5, 5)}
 CLASSES = ("large", "small")
@@ -159,6 +159,21 @@ def test_vote_blends_each_class(command_line, masks, write, tmp_path):
     for image, name, text in lines[1:]:
         majority = sum(file[image, name] for file in masks) >= 2
         assert np.array_equal(decode(text, SHAPES[image]), majority)
+
+
+@pytest.mark.parametrize("weights", [(), ("--weights", "0.5,0.3,0.2")])
+def test_vote_of_classes_that_exclude_each_other_keeps_them_apart(command_line, write, tmp_path, weights):
+    rng = np.random.default_rng(1)
+    labels = [{image: rng.choice(3, shape, p=[0.2, 0.4, 0.4]) for image, shape in SHAPES.items()} for _ in range(3)]
+    files = [
+        write(k, {(i, c): (label == n).astype(np.uint8) for i, label in file.items() for n, c in enumerate(CLASSES, 1)})
+        for k, file in enumerate(labels)
+    ]
+    assert command_line("vote", *files, "-o", tmp_path / "blend.csv", *weights)[0] == 0
+    blend = read_csv(tmp_path / "blend.csv", class_column="class")
+    large, small = ({i: from_edges(blend[blend.ids.index(f"{i}/{c}")], SHAPES[i]) for i in SHAPES} for c in CLASSES)
+    assert all(large[image].any() and small[image].any() for image in SHAPES)
+    assert not any((large[image] & small[image]).any() for image in SHAPES)
 
 
 def test_vote_learns_from_the_masks_of_all_classes(command_line, masks, write, tmp_path):

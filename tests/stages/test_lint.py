@@ -487,3 +487,21 @@ def test_a_fine_mask_in_a_large_image_does_not_stop_lint(command_line, tmp_path)
     status, out, err = command_line("lint", path, "--shape", 1280, 1918)
     assert (status, err) == (0, "")
     assert "submission.csv: 4 rows, 0 errors" in out
+
+
+def test_ids_without_an_image_are_named_with_the_reason(command_line, tmp_path):
+    path, folder = tmp_path / "submission.csv", tmp_path / "images"
+    folder.mkdir()
+    for number in range(1, 4):
+        Image.new("L", (8, 6)).save(folder / f"000{number}.png")
+    path.write_text("image_id,rle\n" + "".join(f"{number},1 2\n" for number in (1, 2, 3)))
+    status, out, _ = command_line("lint", path, "--images", folder)
+    assert status == 1
+    assert (
+        f"error: 3 ids have no image in {folder}\n  evidence: 1, 2, 3; ids have lost leading zeros or become decimal "
+        "numbers, as in a spreadsheet: '1' and '0001.png', and 2 more alike\n"
+    ) in out
+    status, _, err = command_line("convert", path, "-o", tmp_path / "out.csv", "--images", folder, "--to", "carvana")
+    assert status == 1
+    assert "3 ids have no image in" in err
+    assert "ids have lost leading zeros" in err

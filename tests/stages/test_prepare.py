@@ -75,6 +75,22 @@ def test_masks_that_are_read_along_the_wrong_direction_are_refused_unless_they_w
         assert Artifacts.of(load_experiment(experiment)).images.exists() == (checked or not wrong)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "advice"),
+    [
+        ("contrails", "data.format: carvana fits, but for empty masks, which are '' there, unless heights"),
+        ("siim", "no format is the same along the other direction, unless heights"),
+    ],
+)
+def test_turned_masks_of_a_format_that_has_no_twin(tmp_path, write_experiment, command_line, competition, fmt, advice):
+    data = competition()
+    transposed = {image_id: encode(np.ascontiguousarray(data.masks[image_id].T), fmt) for image_id in data.ids["train"]}
+    data.write_csv(**transposed)
+    experiment = write_experiment(tmp_path, data={"source": "kaggle", "root": str(data.root), "format": fmt})
+    status, _, err = command_line("prepare", "-e", experiment)
+    assert (status, advice in err) == (1, True)
+
+
 def test_a_run_stops_before_it_trains_on_turned_masks(tmp_path, write_experiment, command_line, competition):
     data = competition(fmt="carvana")
     data.write("truth.csv", "image_id,rle", *(f"{i},{encode(data.masks[i])}" for i in data.ids["test"]))
