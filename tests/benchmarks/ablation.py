@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.artifacts import Artifacts, read_json
@@ -37,6 +36,7 @@ from pipeline.metrics import METRICS, Counts, compare, interval
 from pipeline.postprocess import UNTUNED, threshold_counts
 from pipeline.rle.threads import available_cores
 from pipeline.search import counts_at
+from pipeline.yaml_files import load_yaml
 
 PROJECT = Path(__file__).parents[2]
 BASE = "base"
@@ -74,7 +74,7 @@ class Variant:
 
 def read_variants(experiment: Path, variants: Path, workspace: Path, overrides: list[str]) -> list[Variant]:
     """The base, and the variants of it."""
-    changes_of = yaml.safe_load(variants.read_text(encoding="utf-8"))
+    changes_of = load_yaml(variants.read_bytes())
     common = changes_of.pop(BASE)
     found = []
     for name, changes in {BASE: {}, **changes_of}.items():
