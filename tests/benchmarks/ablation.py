@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def read_variants(experiment: Path, variants: Path, workspace: Path, overrides: 
     common = changes_of.pop(BASE)
     found = []
     for name, changes in {BASE: {}, **changes_of}.items():
-        settings = [f"workspace={workspace}", f"name={name.replace(' ', '-')}", *overrides]
+        settings = [f"workspace={workspace}", f"name={re.sub('[^A-Za-z0-9]+', '-', name)}", *overrides]
         settings += [f"{key}={json.dumps(value)}" for key, value in {**common, **changes}.items()]
         options = ["--experiment", str(experiment.resolve())]
         for setting in settings:
