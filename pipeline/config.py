@@ -208,7 +208,7 @@ class KaggleData(DataSettings):
     """Whether you have checked that masks count pixels as ``format`` says: `prepare` then accepts masks that look
     turned."""
     classes: tuple[Name, ...] | None = None
-    """Values of ``class_column``, in the order that is wanted."""
+    """Values of ``class_column``, in the order that is wanted. Masks of several classes that overlap are refused."""
     unlisted: Literal["refuse", "empty", "leave-out"] = "refuse"
     """What becomes of training images without a row in ``train_csv``: some competitions list only those with a mask."""
     columns: tuple[str, str] | None = None

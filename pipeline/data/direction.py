@@ -1,4 +1,4 @@
-"""Whether the masks of a CSV look as if its pixels were numbered along the other direction than ``data.format`` says.
+"""Find masks whose pixels are numbered along the other direction than ``data.format`` says.
 
 Runs that are read along the wrong direction fall apart into stripes: the shape has many times as many runs across. Each
 mask has one vote, and right masks must not be refused: thin upright shapes in high images, too, have fewer runs across
@@ -37,10 +37,10 @@ ALONG = {"F": "down the columns", "C": "along the rows"}
 
 @dataclass(frozen=True)
 class Votes:
-    """What masks say about the direction of their format."""
+    """Masks' votes on the direction of their format."""
 
     masks: int
-    """Those that can tell."""
+    """Number of masks that can tell."""
     turned: int
     right: int
     times: float
@@ -68,7 +68,7 @@ class Votes:
 
     @property
     def convict(self) -> bool:
-        """Whether so many masks look turned, and so few look right, that the format must be wrong."""
+        """True where so many masks look turned, and so few look right, that the format must be wrong."""
         return self.turned >= max(FEWEST, AGREEING * self.masks) and self.right <= OBJECTING * self.masks
 
     def evidence(self, fmt: RleFormat) -> str:
@@ -92,12 +92,12 @@ def _runs_across(edges: np.ndarray, line: int, lines: int) -> int:
 
 
 def _at_border(edges: np.ndarray, line: int) -> float:
-    """The share of the runs that begin or end where lines of this length do."""
+    """Return the share of the runs that begin or end where lines of this length do."""
     starts, ends = (edges.reshape(-1, 2) % line).T
     return float(((starts == 0) | (ends == 0)).mean())
 
 
 def _usual_wraps(edges: np.ndarray, line: int) -> float:
-    """How many ends of lines the median run goes over."""
+    """Return how many ends of lines the median run goes over."""
     starts, ends = edges.astype(np.int64).reshape(-1, 2).T
     return float(np.median((ends - 1) // line - starts // line))

@@ -1,4 +1,4 @@
-"""Folders of images: which files are read, which are not and why, and which file an id in a CSV means."""
+"""List folders of images, with what is not read in them, and find the file that an id in a CSV names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ImageFolder:
         return cls(path, {file.name: file for file in files})
 
     def need_images(self, setting: str) -> ImageFolder:
-        """The folder itself, unless it has something in it, but no image.
+        """Return the folder itself, unless it holds something, but no image.
 
         Raises:
             DataError: naming what is there instead; ``setting`` gives the folder.
@@ -84,7 +84,7 @@ class ImageFolder:
         )
 
     def describe_unread(self) -> str:
-        """What is not read, counted by kind, with some names; empty where everything is."""
+        """Describe what is not read, counted by kind, with some names; empty where everything is read."""
         return ", ".join(
             f"{len(names)} {kind[:-1] if kind == FOLDERS and len(names) == 1 else kind} ({self._some(kind, names)})"
             for kind, names in sorted(self.unread.items(), key=lambda item: (item[0] == SYSTEM, -len(item[1])))
@@ -111,7 +111,7 @@ class ImageFolder:
         return tables
 
     def find(self, image_id: str) -> Path | None:
-        """The file that an id names, with its suffix or without, in any Unicode form; None without one.
+        """Return the file that an id names, with its suffix or without, in any Unicode form; None without one.
 
         Raises:
             DataError: it could be any of several.
@@ -126,7 +126,7 @@ class ImageFolder:
         return None
 
     def subfolder_files(self) -> dict[str, str]:
-        """Paths below the folder of files that are not directly in it, by name; not more than there is time for."""
+        """Return paths below the folder of files in its subfolders, by name, up to ``MOST_WALKED``."""
         found: dict[str, str] = {}
         for folder, _, names in os.walk(self.path):
             if Path(folder) != self.path:
@@ -159,7 +159,7 @@ class ImageSizes(Mapping[str, tuple[int, int]]):
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    """Why something in a folder is not read as an image; None for an image."""
+    """Return the kind of something that is not read as an image; None for an image."""
     name = entry.name
     if name.lower() in SYSTEM_FILES or name.endswith(":Zone.Identifier"):
         return SYSTEM
@@ -257,7 +257,7 @@ def shown(name: str) -> str:
 
 
 def beside(path: Path) -> str:
-    """What could be meant by a path that is not there, as the end of a message; empty without a guess."""
+    """Guess what a missing path should be, as the end of a message; empty without a guess."""
     try:
         names = sorted(os.listdir(path.parent))
     except OSError:
@@ -276,7 +276,7 @@ def _bare(name: str) -> str:
 
 
 def _unpacked(name: str) -> str | None:
-    """What an archive of this name has in it, in lower case; None for another file."""
+    """Return the name of what an archive contains, in lower case; None for another file."""
     stem = name.casefold()
     while stem.endswith(ARCHIVES):
         stem = Path(stem).stem

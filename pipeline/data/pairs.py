@@ -1,4 +1,4 @@
-"""Ids of a CSV and files of a folder: which belong together, and why those that should do not."""
+"""Pair the ids of a CSV with the files of a folder, and explain why ids have no file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]{1,2})?")
 
 
 def pair_ids(ids: Iterable[str], folder: ImageFolder, csv: Path) -> dict[str, Path]:
-    """Image file of every id; ids may have the files' suffixes or not.
+    """Return the image file of every id; ids may have the files' suffixes or not.
 
     Raises:
         DataError: an id has no file, or two ids have one.
@@ -47,12 +47,12 @@ def left_over(folder: ImageFolder, paths: dict[str, Path | None]) -> list[str]:
 
 
 def have_suffixes(paths: dict[str, Path]) -> bool:
-    """Whether a CSV's ids are the whole names of their files, suffixes included."""
+    """Return True where most ids are the whole names of their files, suffixes included."""
     return sum(without_suffix(image_id) != image_id for image_id in paths) * 2 > len(paths)
 
 
 def find_copies(names: Iterable[str], folder: ImageFolder) -> list[str]:
-    """Files that are copies of others, as a browser or file manager makes and names them, each with the other."""
+    """Return files that have the content of others, and the name that a file manager gives a copy, with the others."""
     copies = []
     for name in names:
         original = folder.files.get(without_copy(Path(name).stem) + Path(name).suffix)
@@ -64,7 +64,7 @@ def find_copies(names: Iterable[str], folder: ImageFolder) -> list[str]:
 def check_pairs(
     images: Collection[str], masks: Collection[str], what: str, place: Path | str, folder: ImageFolder, advice: str = ""
 ) -> None:
-    """Every image has its mask and every mask its image.
+    """Check that every image has its mask and every mask its image.
 
     Args:
         folder: of the images.
@@ -94,7 +94,7 @@ def _named(names: list[str]) -> str:
 
 
 def explain(missing: list[str], names: list[str], folder: ImageFolder) -> str:
-    """Why ids have no image, as the end of a message; empty where there is nothing to see.
+    """Explain why ids have no image, as the end of a message; empty without an explanation.
 
     Args:
         missing: the ids.
@@ -111,7 +111,7 @@ def explain(missing: list[str], names: list[str], folder: ImageFolder) -> str:
 
 
 def explain_copies(names: Iterable[str], others: Collection[str]) -> str:
-    """Which names are those of copies, as the end of a message."""
+    """Name those that are called like copies, as the end of a message."""
     known = {without_suffix(other) for other in others}
     found = [name for name in names if without_copy(without_suffix(name)) in known - {without_suffix(name)}]
     return f"; {_named(found)} by the name a copy of an image that has one" if found else ""
@@ -165,7 +165,7 @@ SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("are those of files that are called like copies", without_copy),
     ("differ from the files' names in spaces, hyphens or underscores", lambda text: re.sub(r"[ _-]+", "_", text)),
 )
-"""What may have become of ids or names, and what makes both alike again."""
+"""Ways in which ids and names come to differ, and a key for each that makes them equal again."""
 SEVERAL = "differ from the files' names in several of these: folder, case, spaces, hyphens, suffix"
 
 

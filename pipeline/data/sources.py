@@ -66,7 +66,7 @@ class Source(Protocol):
 
     samples: list[Sample]
     notes: list[str]
-    """What is left out or taken otherwise than it might be expected, for the person at the command line."""
+    """Lines on what is left out or taken otherwise than it might be expected, for the person at the command line."""
 
     def true_edges(self, sample: Sample, height: int, width: int) -> list[np.ndarray] | None:
         """The sample's masks as column-major edges, uint32, one for each class; None where the truth is not known.
@@ -95,7 +95,7 @@ def open_source(settings: DataSettings) -> Source:
 
 
 def unread_notes(folder: ImageFolder) -> list[str]:
-    """What is in a folder beside its images."""
+    """Describe what a folder holds beside its images."""
     return [f"{folder.path}: not read: {folder.describe_unread()}"] if folder.unread else []
 
 
@@ -401,8 +401,8 @@ class FolderSource:
             raise DataError("data.mask_suffix and data.train_masks are both unset: masks cannot be told from images")
         self.masks = {stem.removesuffix(suffix): path for stem, path in files.items() if stem.endswith(suffix)}
         if others := [path.name for stem, path in files.items() if not stem.endswith(suffix)]:
-            self.notes.append(f"{root / settings.train_masks}: {len(others)} files that do not end in {suffix!r} are "
-                              f"no masks: {some(others, 3)}")  # fmt: skip
+            note = f"{root / settings.train_masks}: {len(others)} files that do not end in {suffix!r} are no masks: "
+            self.notes.append(note + some([shown(name) for name in others], 3))
         place = root / (settings.train_masks or settings.train_images)
         check_pairs(images, self.masks, "mask", f"{place} (data.mask_suffix: a mask is called ID{suffix})", folder)
         self.samples = [Sample(stem, path, "train") for stem, path in images.items()]

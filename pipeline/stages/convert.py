@@ -128,7 +128,7 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def not_read(folder: Path) -> list[str]:
-    """What of a folder of masks, or of its folders of classes, is no mask."""
+    """Describe what is no mask in a folder of masks, or in its folders of classes."""
     from pipeline.data.folders import FOLDERS, ImageFolder
 
     classes = class_folders(folder)

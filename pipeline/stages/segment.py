@@ -262,7 +262,7 @@ class Rows:
     data: DataSettings
     columns: Sequence[str]
     id_of: dict[Path, str]
-    """What each photograph that is asked for is called in the CSV."""
+    """Id in the CSV of each photograph that is asked for."""
     ids: list[str] | None
     """Of the masks, in the order of the sample submission; None without one."""
     fmt: RleFormat
