@@ -201,8 +201,9 @@ def _of_subfolders(ids: list[str], folder: ImageFolder) -> tuple[int, str]:
     if FOLDERS not in folder.unread:
         return 0, ""
     below = folder.subfolder_files()
+    below |= {path: path for path in below.values()}
     below = {without_suffix(name): path for name, path in below.items()} | below
-    found = [below[image_id] for image_id in ids if image_id in below]
+    found = [below[name] for name in (image_id.replace("\\", "/") for image_id in ids) if name in below]
     what = f"images must lie directly in the folder, and there is {shown(found[0])}" if found else ""
     return len(found), what
 

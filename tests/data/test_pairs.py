@@ -55,6 +55,8 @@ REASONS = [
     ("a.jpg", "a.avif", "a.avif is there, which is not read"),
     ("a", "a.jpg ", "'a.jpg ' is there, which is not read"),
     ("a", "inner/a.jpg", "images must lie directly in the folder, and there is inner/a.jpg"),
+    ("inner/a", "inner/a.jpg", "images must lie directly in the folder, and there is inner/a.jpg"),
+    ("x\\y\\a.jpg", "x/y/a.jpg", "images must lie directly in the folder, and there is x/y/a.jpg"),
     ("a", "x/y/a.jpg", "images must lie directly in the folder, and there is x/y/a.jpg"),
 ]
 

@@ -526,6 +526,13 @@ def test_easyportrait_test_annotations_may_be_missing(tmp_path):
     assert source.true_edges(source.samples[-1], *SHAPE) is None
 
 
+def test_easyportrait_test_annotations_are_all_there_or_none(tmp_path):
+    """In a folder without them, all masks of the test images would count as empty."""
+    settings = write_easyportrait(tmp_path)
+    (tmp_path / "annotations/test/y0.png").unlink()
+    assert "annotations/test: 1 of the images have no annotation: y0" in message_of(settings)
+
+
 def test_easyportrait_image_without_annotation(tmp_path):
     settings = write_easyportrait(tmp_path)
     (tmp_path / "annotations/val/x2.png").unlink()
