@@ -38,9 +38,7 @@ SEAL = "sha256"
 RESOLVED = "resolved"
 """Key in a record's settings of what follows from a section's settings."""
 
-SEARCHED = {
-    *("choose", "search", "min_areas", "components", "hole_areas", "component_areas", "component_counts"),
-}
+SEARCHED = {"choose", "search", "min_areas", "components", "hole_areas", "component_areas", "component_counts"}
 """Settings of the search for the post-processing, of which only `tune` makes anything."""
 
 SECTIONS: dict[str, dict[str, set[str]]] = {
@@ -139,7 +137,9 @@ class Stored:
             content = read_json(place)
         except DataError:
             raise DataError(f"{place} is damaged: it is no JSON") from None
-        made_by = content.get(MADE_BY) if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            raise DataError(f"{place} is damaged: it is no JSON object")
+        made_by = content.get(MADE_BY)
         if made_by is None:
             return None
         from pydantic import TypeAdapter, ValidationError  # which commands on CSV files do without
@@ -147,7 +147,7 @@ class Stored:
         try:
             stored = TypeAdapter(cls).validate_json(json.dumps(made_by))
         except ValidationError:
-            raise DataError(f"{place} is damaged") from None
+            raise DataError(f"{place} is damaged, or of another version") from None
         if stored.sha256 != sealed(content):
             raise DataError(f"{place} is damaged, or was changed by hand")
         if stored.place != os.path.relpath(place, folder):
@@ -319,14 +319,16 @@ def examine(experiment: Experiment, check_code: bool = True) -> Examined:
             continue
         stored_records[place] = stored
     inputs = {place: {folder / name: i for name, i in each.inputs.items()} for place, each in stored_records.items()}
+    table = record_of(Artifacts.of(experiment).images)
     for place, stored in stored_records.items():
         known = {path: i for path, i in inputs[place].items() if record_of(path) not in damaged}
         if reason := _why_outdated(stored, known, experiment, check_code):
-            outdated[place] = reason
+            of_another_table = stored.stage == "prepare" and table in stored_records and table not in outdated
+            (damaged if of_another_table and place != table else outdated)[place] = reason
     damaged |= {
         place: reason
         for place, stored in stored_records.items()
-        if place not in outdated and (reason := _why_damaged(stored, folder))
+        if place not in {*outdated, *damaged} and (reason := _why_damaged(stored, folder))
     }
     missing = {record for read in inputs.values() for record in map(record_of, read) if not record.exists()}
     gone = dict.fromkeys(sorted(missing & set(_places(experiment, also_missing=True))), "is missing")
@@ -334,7 +336,7 @@ def examine(experiment: Experiment, check_code: bool = True) -> Examined:
         outdated |= {place: reason for place, reason in {**damaged, **gone}.items() if place not in inputs}
     _add_what_reads(outdated, inputs)
     cache = record_of(Artifacts.of(experiment).cache)
-    if cache in stored_records and cache not in outdated:
+    if cache in stored_records and cache not in {*outdated, *damaged}:
         lost = {*outdated, *damaged}  # what is gone does not exist
         needed = any(not place.exists() or place in lost for place in _made_from_cache(experiment))
         if reason := _why_cache_is_damaged(cache, needed):

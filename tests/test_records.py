@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.artifacts import Artifacts, write_json
 from pipeline.config import load_experiment
+from pipeline.data.cache import record_cache
 from pipeline.records import (
     MADE_BY,
     SECTIONS,
@@ -146,7 +147,7 @@ def test_files_that_no_stage_has_written_are_left_alone(experiment, artifacts):
     record_of(artifacts.fold("unet", 0).oof).parent.mkdir(parents=True, exist_ok=True)
     for path in (artifacts.score, record_of(artifacts.fold("unet", 0).oof)):
         path.write_text('["mine"]')
-    assert outdated(experiment) == {}
+    assert names(examine(experiment).damaged) == ["oof.zarr.json", "score.json"]
 
 
 def test_a_setting_that_is_new_and_not_set_changes_nothing(experiment, artifacts):
@@ -217,3 +218,99 @@ def test_what_has_no_effect_on_weights_outdates_none(tmp_path, write_experiment,
     other = load_experiment(write_experiment(tmp_path), [f"training.{setting}"])
     assert other.models != experiment.models
     assert settings_of(other, "train", "unet") == settings_of(experiment, "train", "unet")
+
+
+def prepare(experiment, artifacts, table):
+    """What the stage of that name writes, with small copies that differ as the tables do."""
+    with recorded(artifacts.images, Record.of(experiment, "prepare", [])) as path:
+        path.write_text(table)
+    artifacts.cache.mkdir(exist_ok=True)
+    (artifacts.cache / "train_images.npy").write_text(table)
+    record_cache(artifacts.cache, Record.of(experiment, "prepare", [artifacts.images]))
+
+
+def test_small_copies_of_another_table_are_made_again_and_then_nothing_else_is(experiment, artifacts):
+    prepare(experiment, artifacts, "image_id\na\n")
+    inputs = [artifacts.images, artifacts.cache]
+    with recorded(artifacts.folds, Record.of(experiment, "split", inputs)) as path:
+        path.write_text("image_id,fold\na,0\n")
+    Record.of(experiment, "tune", [artifacts.folds]).write(artifacts.tuning)
+    assert outdated(experiment) == {}
+    table, record = artifacts.images.read_bytes(), record_of(artifacts.images).read_bytes()
+    prepare(experiment, artifacts, "image_id\nb\n")
+    artifacts.images.write_bytes(table)
+    record_of(artifacts.images).write_bytes(record)
+    found = examine(experiment)
+    reason = "images.csv is another one than it was made from"
+    assert (found.outdated, found.damaged) == ({}, {record_of(artifacts.cache): reason})
+    prepare(experiment, artifacts, table.decode())
+    assert outdated(experiment) == {}
+
+
+def test_small_copies_are_looked_at_byte_by_byte_when_they_are_needed(experiment, artifacts):
+    prepare(experiment, artifacts, "image_id\na\n")
+    with recorded(artifacts.folds, Record.of(experiment, "split", [artifacts.images, artifacts.cache])) as path:
+        path.write_text("image_id,fold\na,0\n")
+    Record.of(experiment, "tune", [artifacts.folds]).write(artifacts.tuning)
+    copies = artifacts.cache / "train_images.npy"
+    copies.write_text("image_id\nc\n")
+    # The networks are still to be trained.
+    assert examine(experiment).damaged == {record_of(artifacts.cache): "train_images.npy is damaged"}
+    shutil.rmtree(artifacts.cache)
+    assert "cache is missing" in examine(experiment).damaged[record_of(artifacts.cache)]
+
+
+def test_a_record_in_the_place_of_another_is_noticed(experiment, artifacts):
+    """One fold's network has seen the images that another fold holds out."""
+    for fold in range(2):
+        weights = artifacts.fold("unet", fold).weights
+        with recorded(weights, Record.of(experiment, "train", [artifacts.folds], "unet")) as path:
+            path.write_bytes(b"%d" % fold)
+    assert outdated(experiment) == {}
+    first, second = (artifacts.fold("unet", fold).weights for fold in range(2))
+    shutil.copy(second, first)
+    shutil.copy(record_of(second), record_of(first))
+    reason = "is damaged: it was written as unet/fold1/weights.safetensors.json"
+    assert examine(experiment).damaged == {record_of(first): reason}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made_by: made_by.update(more=1),
+        lambda made_by: made_by.update(stage=None),
+        lambda made_by: made_by.pop("inputs"),
+        lambda made_by: made_by.update(inputs={"images.csv": 3}),
+        lambda made_by: made_by.update(code="0" * 16),
+        lambda made_by: made_by.update(settings=[]),
+    ],
+)
+def test_a_record_that_none_of_the_stages_writes_is_damaged(experiment, artifacts, change):
+    change_record(artifacts.tuning, change)
+    assert examine(experiment).damaged == {artifacts.tuning: "is damaged, or of another version"}
+
+
+@pytest.mark.parametrize("stage", ["dream", "train"])
+def test_a_record_of_a_stage_or_model_that_there_is_not_is_outdated(experiment, artifacts, stage):
+    change_record(artifacts.tuning, lambda made_by: made_by.update(stage=stage, model="other"))
+    assert outdated(experiment) == {artifacts.tuning: f"was made by the stage {stage!r}"}
+
+
+def test_every_bit_of_a_record_counts(experiment, artifacts):
+    """Of those that leave it JSON: the others are no JSON."""
+    text = artifacts.tuning.read_bytes()
+    for place in range(0, len(text), 61):
+        changed_text = bytearray(text)
+        changed_text[place] ^= 1
+        artifacts.tuning.write_bytes(changed_text)
+        found = examine(experiment)
+        unchanged = json_of(bytes(changed_text)) == json.loads(text)  # white space
+        no_record = "made_by" not in (json_of(bytes(changed_text)) or {"made_by": None})
+        assert unchanged or no_record or artifacts.tuning in found.damaged, place
+
+
+def json_of(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -30,7 +30,7 @@ from joblib import cpu_count  # which knows a container's limit, too
 from rich.console import Console
 
 from pipeline import PROJECT
-from pipeline.artifacts import Artifacts, networks_are_new, save_settings, settings_text
+from pipeline.artifacts import Artifacts, networks_are_new, save_settings, settings_text, whole_or_absent
 from pipeline.command import (
     ExperimentOption,
     OverridesOption,
@@ -138,10 +138,20 @@ def _put_times_in_order(settings: Experiment) -> None:
     times = {record: record.stat().st_mtime_ns for record in read}
     if any(time > now or any(times[each] > time for each in read[record]) for record, time in times.items()):
         for record in read:
-            os.utime(record, ns=(now, now))
+            _set_time(record, now)
     labels = Graph(settings, cores=1).labels_elsewhere
     if labels is not None and labels.exists() and labels.stat().st_mtime_ns > now:
-        os.utime(labels, ns=(now, now))
+        _set_time(labels, now)
+
+
+def _set_time(record: Path, now: int) -> None:
+    try:
+        os.utime(record, ns=(now, now))
+    except PermissionError:  # another user's file, in a folder where it may be replaced
+        content = record.read_bytes()
+        with whole_or_absent(record) as new:
+            new.write_bytes(content)
+            os.utime(new, ns=(now, now))
 
 
 def _snakemake(cores: int | None, profile: str | None) -> list[str]:

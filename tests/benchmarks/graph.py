@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.artifacts import Artifacts
@@ -23,10 +22,10 @@ from pipeline.config import load_experiment
 PROJECT = Path(__file__).parents[2]
 
 
-def call(*words: str, output: int | IO[str] = subprocess.DEVNULL) -> None:
+def call(*words: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "pipeline", *words]
-    subprocess.run(command, env=environment, check=True, stdout=output)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def by_hand(experiment: Path, options: list[str]) -> None:
@@ -42,8 +41,7 @@ def by_hand(experiment: Path, options: list[str]) -> None:
         call(stage, *common)
     artifacts = Artifacts.of(settings)
     if settings.data.knows_test_truth:
-        with artifacts.score.open("w", encoding="utf-8") as file:
-            call("score", "--json", str(artifacts.submission), str(artifacts.truth), output=file)
+        call("score", "--experiment", str(artifacts.settings), str(artifacts.submission), str(artifacts.truth))
     call("report", *common)
 
 

@@ -128,7 +128,7 @@ def test_small_copies_are_made_again_when_they_are_needed_and_nothing_else_is(on
     shutil.rmtree(fold.oof)
     result = python("-m", "pipeline", "run", "--experiment", run.experiment)
     assert result.returncode == 0, result.stderr
-    assert "train_images.npy is damaged: run the stage 'prepare' again: done now" in result.stdout
+    assert "run: cache.json: train_images.npy is damaged" in result.stdout
     assert fold.weights.stat().st_mtime_ns == trained
     assert fingerprint(fold.oof) == maps
     shutil.rmtree(cache)
