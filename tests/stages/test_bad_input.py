@@ -73,12 +73,16 @@ def test_an_image_without_mask_row(refused, data):
     data.ids["train"].remove("a3")
     data.write_csv()
     advice = " (data.unlisted says what becomes of them)"
-    assert refused("prepare") == [f"{data.root / 'train.csv'}: 1 of the images have no row: a3{advice}"]
+    for fmt in ("kaggle", "carvana"):
+        message = f"{data.root / 'train.csv'}: 1 of the images have no row: a3{advice}"
+        assert refused("prepare", f"data.format={fmt}") == [message]
 
 
 def test_a_mask_row_without_image(refused, data):
     data.file("train", "a2").unlink()
-    assert refused("prepare") == [f"{data.root / 'train.csv'}: 1 of the rows have no image: a2"]
+    for fmt in ("kaggle", "carvana"):
+        message = f"{data.root / 'train.csv'}: 1 of the rows have no image: a2"
+        assert refused("prepare", f"data.format={fmt}") == [message]
 
 
 def test_a_test_image_that_the_sample_submission_has_not_and_one_that_is_not_there(

@@ -164,6 +164,23 @@ def test_changed_data_outdate_the_table_and_data_that_are_put_away_do_not(prepar
     assert outdated(settings) == {}
 
 
+def test_groups_are_those_of_the_rows_that_masks_are_in(tmp_path, write_experiment, command_line, competition):
+    """Another column may have the same values in another order."""
+    data = competition()
+    ids = data.ids["train"]
+    rows = [f"{ids[n - 1]},{ids[n]},p{n // 2},{encode(data.masks[ids[n]])}" for n in range(len(ids))]
+    data.write("train.csv", "previous, id, patient, rle", *rows)
+    source = {"source": "kaggle", "root": str(data.root), "group_column": "patient"}
+    experiment = write_experiment(tmp_path, data=source)
+    assert command_line("prepare", "-e", experiment)[::2] == (0, "")
+    images = read_images(Artifacts.of(load_experiment(experiment)), "train")
+    assert images["group"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    for column in ("id", "rle"):
+        status, _, err = command_line("prepare", "-e", experiment, "--set", f"data.group_column={column}")
+        assert status == 1
+        assert err.startswith(f"error: {data.root / 'train.csv'}: data.group_column {column!r} is the column of the ")
+
+
 @pytest.mark.parametrize("fmt", ["kaggle", "carvana"])
 def test_classes_that_overlap_are_refused_where_they_exclude_each_other(
     tmp_path, write_experiment, command_line, competition, fmt
