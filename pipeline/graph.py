@@ -17,6 +17,7 @@ from pipeline.config import Experiment
 from pipeline.members import member_name
 from pipeline.records import record_of
 from pipeline.rle import get_format
+from pipeline.safe_paths import join_inside
 
 LINKS = Path(".snakemake", "links")
 """Folder, in the one that Snakemake works in, of links to what lies elsewhere."""
@@ -68,11 +69,16 @@ class Graph:
         return SeenArtifacts(self.settings.workspace, self.settings.name, self.settings.prediction.parts)
 
     def link(self) -> None:
-        """Link, in the working directory, which is Snakemake's, to what lies outside of the experiment's folder."""
+        """Link, in the working directory, which is Snakemake's, to what lies outside of the experiment's folder.
+
+        Raises:
+            DataError: the links' own folder leads elsewhere.
+        """
         settings = self.settings
         links = {"submissions": Artifacts.of(settings).submission.parent}
         if settings.pseudo.experiment:
             links["labels"] = Artifacts(settings.workspace, settings.pseudo.experiment).folder
+        join_inside(Path.cwd(), str(LINKS))
         LINKS.mkdir(parents=True, exist_ok=True)
         for name, target in links.items():
             link = LINKS / name

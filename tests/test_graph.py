@@ -1,9 +1,11 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from pipeline.config import load_experiment
-from pipeline.graph import Graph
+from pipeline.errors import DataError
+from pipeline.graph import LINKS, Graph
 
 MODELS = {name: {"architecture": "Unet", "encoder": "resnet18"} for name in ("first", "second")}
 
@@ -74,3 +76,22 @@ def test_every_stored_view_has_a_record_of_its_own(tmp_path, write_experiment):
         records("test-{part}of2"),
     ]
     assert names(views="separate", parts=2)[2] == records("test-{part}of2", "test-{part}of2@mirrored")
+
+
+def test_what_lies_elsewhere_is_linked_and_nothing_there_is_removed(tmp_path, write_experiment, monkeypatch):
+    jobs = Graph(load_experiment(write_experiment(tmp_path), ["pseudo.experiment=other"]), cores=1)
+    links = {"submissions": tmp_path / "submissions", "labels": tmp_path / "kfold" / "other"}
+    work = tmp_path / "work"
+    (work / LINKS / "submissions").mkdir(parents=True)  # in a copy that has followed links
+    monkeypatch.chdir(work)
+    for _ in range(2):
+        jobs.link()
+        assert {path.name: path.readlink() for path in (work / LINKS).iterdir()} == links
+    mine = tmp_path / "mine" / "links" / "submissions" / "thesis.csv"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    shutil.rmtree(work / ".snakemake")
+    (work / ".snakemake").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match=f"a link leads to {tmp_path}/mine/links"):
+        jobs.link()
+    assert mine.exists()
