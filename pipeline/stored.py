@@ -235,7 +235,7 @@ class Manifest(Schema):
     experiment: Name
     options: list[str]
     needs: dict[str, str]
-    files: dict[str, Digest]
+    files: dict[str, str]
 
 
 def open_json(kind: type[BaseModel], path: Path, stage: str, folder: Path | None = None) -> dict[str, Any]:
