@@ -1,7 +1,7 @@
 """Make a folder that predicts a hidden test set on Kaggle, with the internet off.
 
-Reads   kfold/<experiment>/ weights, ensemble/weights.json, tuning.json; with --time-limit also test images and
-        held-out ones; with --check test images, and the submission
+Reads   kfold/<experiment>/ weights, ensemble/weights.json, tuning.json, image_range.json; with --time-limit also
+        test images and held-out ones; with --check test images, and the submission
 Writes  DIR/notebook.ipynb        test images -> submission.csv, a batch in memory at a time
         DIR/pipeline/             the code
         DIR/kfold/<experiment>/   weights, blend, post-processing; settings without this machine's paths

@@ -1,6 +1,6 @@
 """Segment photographs with a finished experiment.
 
-Reads   images, or folders of them; kfold/<experiment>/ weights, ensemble/weights.json, tuning.json
+Reads   images, or folders of them; kfold/<experiment>/ weights, ensemble/weights.json, tuning.json, image_range.json
 Writes  DIR/masks/<name>.png      uint8 at the photograph's size: 255 in the mask; with several classes their number,
                                   counted from 1, the later one where two meet
         DIR/overlays/<name>.jpg   the photograph with the masks on it, unless --no-overlays
