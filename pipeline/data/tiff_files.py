@@ -38,7 +38,7 @@ class TiffImage:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.tiff = tifffile.TiffFile(file, name=path.name)
-        full = [page for page in self.tiff.pages if not (page.is_reduced or page.subfiletype & 4)]
+        full = [page for page in self._pages() if not (page.is_reduced or page.subfiletype & 4)]
         if not full:
             raise DataError(f"{path}: cannot be decoded: it has no page, or thumbnails only")
         self.page = page = full[0].aspage()
@@ -63,6 +63,15 @@ class TiffImage:
         )
         self.header = self._with_refusal()
         self._check_segments()
+
+    def _pages(self) -> Iterator[tifffile.TiffPage | tifffile.TiffFrame]:
+        """The file's pages, which may name each other in a circle where the file is damaged."""
+        places = set()
+        for page in self.tiff.pages:
+            if page.offset in places:
+                raise DataError(f"{self.path}: cannot be decoded: its pages go round in a circle")
+            places.add(page.offset)
+            yield page
 
     def _with_refusal(self) -> Header:
         page, header = self.page, self.header

@@ -235,6 +235,19 @@ def test_stacks_are_refused_with_their_number(tmp_path, options):
         read_image(tmp_path / "a.tif")
 
 
+def test_pages_that_go_round_in_a_circle_are_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([picture()] * 2), photometric="rgb", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offsets = [page.offset for page in file.pages]
+        entries = len(file.pages[1].tags)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    struct.pack_into("<I", content, offsets[1] + 2 + 12 * entries, offsets[0])
+    (tmp_path / "a.tif").write_bytes(content)
+    for read in (read_size, read_image):
+        with pytest.raises(DataError, match=r"a\.tif: cannot be decoded: its pages go round in a circle"):
+            read(tmp_path / "a.tif")
+
+
 def test_previews_of_a_photograph_are_no_pages(tmp_path):
     write_frames(tmp_path / "a.jpg", 2, "MPO")
     with Image.open(tmp_path / "a.jpg") as image:
