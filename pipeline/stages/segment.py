@@ -33,7 +33,7 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import DataSettings, Experiment, load_experiment
 from pipeline.data.cache import ids_have_suffixes
 from pipeline.data.classes import Overlaps, image_ids, mask_ids, row_columns
-from pipeline.data.folders import ImageFolder, beside, ids_of
+from pipeline.data.folders import ImageFolder, beside, ids_of, shown
 from pipeline.data.image_range import reading_of
 from pipeline.data.images import MASK_BYTES, UPRIGHT, Reading, read_image
 from pipeline.data.pairs import pair_ids
@@ -171,7 +171,7 @@ def read_all(paths: Sequence[Path], settings: Experiment, reading: Reading) -> t
     def read(path: Path) -> Named | str:
         try:
             if not path.name.isprintable():
-                raise DataError(f"{path}: its name is no text in UTF-8, or has control characters: rename it")
+                raise DataError(f"{path.parent / shown(path.name)}: a name that is not UTF-8 text: rename the file")
             photograph = read_image(path, settings.image.size, reading)
             size = photograph.height, photograph.width
             DECODING.check(MASK_BYTES * math.prod(size), path, size, "for the mask")
