@@ -205,8 +205,8 @@ class KaggleData(DataSettings):
     format: str = "kaggle"
     """RLE convention of ``train_csv`` and ``test_truth``: a preset of ``pipeline.rle``."""
     format_checked: bool = False
-    """Whether you have checked that masks count pixels as ``format`` says: `prepare` then accepts masks that look
-    turned."""
+    """Whether you have checked that masks count pixels as ``format`` says, and lie on the pixels that ``exif`` says:
+    `prepare` then accepts masks that look otherwise."""
     classes: tuple[Name, ...] | None = None
     """Values of ``class_column``, in the order that is wanted. Masks of several classes that overlap are refused."""
     unlisted: Literal["refuse", "empty", "leave-out"] = "refuse"

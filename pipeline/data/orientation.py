@@ -106,6 +106,8 @@ class Fits:
     """Names of images, by whether their masks fit with ``data.exif`` as it is."""
 
     exif: Exif
+    checked: bool = False
+    """Whether the user says that the masks are right, however they look."""
     otherwise: list[str] = field(default_factory=list)
     """Images on their side whose masks have the size of the other setting."""
     sized: list[str] = field(default_factory=list)
@@ -132,6 +134,8 @@ class Fits:
         if self.otherwise:
             return self._message(self.otherwise, self.sized, "have the size of")
         looks = self.runs[True]
+        if self.checked:
+            return None
         if len(looks["other"]) >= FEWEST and len(looks["other"]) > len(looks["said"]) and self._others_read_well:
             return self._message(looks["other"], looks["said"], "look drawn on")
         return None
@@ -161,6 +165,8 @@ class Fits:
         )
         if not self.otherwise and not self._upright_tell:
             text += ", or another data.format if they are written along the other direction"
+        if not self.otherwise:
+            text += ", or data.format_checked: true if the masks are right"
         if right:
             text += (
                 f". But those of {len(right)} others fit {DRAWN[self.exif]} ({some(list(right))}): no setting is right "

@@ -311,7 +311,7 @@ def _prepare(examiner: Examiner, table: Path, folder: Path, console: Console) ->
     copies = SmallCopies.create(folder, counts, examiner.image.size, len(names))
     rows_before = {"train": 0, "test": counts["train"]}
     problems: list[tuple[Path, str]] = []
-    fits = Fits(examiner.reading.exif)
+    fits = Fits(examiner.reading.exif, checked=getattr(examiner.data, "format_checked", False))
     mask_columns = [rle_column(name) for name in names]
 
     def examine(position: int, sample: Sample) -> Examined | DataError:
