@@ -15,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipeline.data.image_files import BAND_PIXELS, Header, StoredImage, open_stored
+from pipeline.data.image_files import Header, StoredImage, open_stored
 from pipeline.errors import DataError, some
 from pipeline.memory import DECODING
 from pipeline.rle import to_edges
@@ -287,9 +287,9 @@ def read_class_map(path: Path, exif: Exif = "apply") -> ClassMap:
 
 def distinct_values(values: np.ndarray) -> list[int]:
     """The values that occur in a map of class indices, uint8 or uint16, rising."""
-    most = np.iinfo(values.dtype).max
-    parts = np.array_split(values.ravel(), 1 + values.size // BAND_PIXELS)  # counted as numbers of 8 bytes
-    return np.flatnonzero(sum(np.bincount(part, minlength=most + 1) for part in parts)).tolist()
+    count = np.iinfo(values.dtype).max + 1
+    bands = np.array_split(np.ascontiguousarray(values), 1 + values.size // 2**30)  # OpenCV numbers pixels with 31 bits
+    return np.flatnonzero(sum(cv2.calcHist([band], [0], None, [count], [0, count]) for band in bands)).tolist()
 
 
 def mask_edges(mask: ClassMap, rule: str | int, path: Path, option: str) -> np.ndarray:
