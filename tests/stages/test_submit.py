@@ -126,6 +126,29 @@ def test_all_rules_are_applied(prepare, command_line):
         assert components(to_edges(expected), shape[0]).count <= 2
 
 
+@pytest.mark.parametrize(
+    ("rules", "key"),
+    [
+        ({"threshold": "128"}, "threshold"),
+        ({"threshold": None}, "threshold"),
+        ({"threshold": 128.5}, "threshold"),
+        ({"threshold": -1}, "threshold"),
+        ({"threshold": 128, "min_area": -5}, "min_area"),
+        ({"threshold": 128, "max_components": 0}, "max_components"),
+        ({"threshold": 128, "smooth": True}, "smooth"),
+        ([], "postprocess.0"),
+    ],
+)
+def test_a_tuning_of_wrong_types_or_ranges_is_one_line(prepare, command_line, rules, key):
+    prepared = prepare()
+    prepared.write_tuning(rules)
+    status, _, err = command_line("submit", "-e", prepared.experiment)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert err.startswith(f"error: {prepared.artifacts.tuning}: postprocess.0")
+    assert f"{key}: " in err
+    assert not prepared.artifacts.submission.exists()
+
+
 def test_the_tuning_of_another_version_is_refused(prepare, command_line):
     prepared = prepare()
     write_json(prepared.artifacts.tuning, {"metric": "dice", "threshold": 100})
