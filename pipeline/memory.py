@@ -18,10 +18,17 @@ SHARE = 0.5
 """Part of the memory that decoding may take: networks, masks and other processes need the rest."""
 
 
-def available_memory(limits: Sequence[Path] = MEMORY_LIMITS) -> int:
-    """MiB of this machine, or of the container that this is in."""
+def limits_of(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """Files with the limits of the control groups (version 2) that this process is in, such as a cluster's job."""
+    lines = groups.read_text().splitlines() if groups.is_file() else []
+    own = [line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")]
+    return [root / each / "memory.max" for name in own if name for each in (Path(name), *Path(name).parents)]
+
+
+def available_memory(limits: Sequence[Path] | None = None) -> int:
+    """MiB of this machine, or of the container or the cluster's job that this is in."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in limits:
+    for path in [*MEMORY_LIMITS, *limits_of()] if limits is None else limits:
         text = path.read_text().strip() if path.is_file() else ""
         found += [int(text)] if text.isdigit() else []  # "max" where there is none
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.memory import MemoryBudget
+from pipeline.memory import MemoryBudget, available_memory, limits_of
 
 
 def test_threads_hold_no_more_than_there_is():
@@ -26,6 +26,17 @@ def test_threads_hold_no_more_than_there_is():
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
     assert 50 <= most[0] <= 100
+
+
+def test_the_limits_of_a_job_within_its_machine_count(tmp_path):
+    (tmp_path / "cgroup").write_text("0::/slurm/job_7/step_0\n")
+    (tmp_path / "slurm" / "job_7" / "step_0").mkdir(parents=True)
+    (tmp_path / "slurm" / "job_7" / "step_0" / "memory.max").write_text("max\n")
+    (tmp_path / "slurm" / "job_7" / "memory.max").write_text(f"{300 * 2**20}\n")
+    limits = limits_of(tmp_path / "cgroup", tmp_path)
+    assert [path.parent.name for path in limits] == ["step_0", "job_7", "slurm", tmp_path.name]
+    assert available_memory(limits) == 300
+    assert limits_of(tmp_path / "none", tmp_path) == []
 
 
 def test_a_thread_that_holds_a_part_does_not_wait_for_more():
