@@ -298,6 +298,12 @@ class Examined:
         """What is to be made again before it is known whether what reads it still holds."""
         return {**self.gone, **self.damaged}
 
+    def batches(self, experiment: Experiment) -> list[list[Path]]:
+        """Those by stages, in the order in which they are to be made: none reads another of its batch."""
+        of_stages = ([record_of(path) for path in paths] for paths in _own(experiment).values())
+        batches = [[place for place in places if place in self.first] for places in of_stages]
+        return [batch for batch in batches if batch]
+
 
 def examine(experiment: Experiment, check_code: bool = True) -> Examined:
     """What of an experiment is to be made again.
@@ -335,6 +341,7 @@ def examine(experiment: Experiment, check_code: bool = True) -> Examined:
     if outdated:  # which what cannot be read may have been made from
         outdated |= {place: reason for place, reason in {**damaged, **gone}.items() if place not in inputs}
     _add_what_reads(outdated, inputs)
+    outdated |= {place: why for place, why in damaged.items() if outdated.get(place) == UPSTREAM}
     cache = record_of(Artifacts.of(experiment).cache)
     if cache in stored_records and cache not in {*outdated, *damaged}:
         lost = {*outdated, *damaged}  # what is gone does not exist
@@ -363,23 +370,32 @@ def _add_what_reads(found: dict[Path, str], inputs: dict[Path, dict[Path, str]])
         found.update(dict.fromkeys(further, UPSTREAM))
 
 
-def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
-    """Files of records.
+def _own(experiment: Experiment) -> dict[str, list[Path]]:
+    """The artifacts that each stage makes, in the order of the stages.
 
     Those of models, folds, views and parts that other settings had are left out: nothing of the experiment reads them.
     """
     artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
     of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
     of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
-    own = [
-        *(artifacts.images, artifacts.truth, artifacts.cache, artifacts.image_range, artifacts.folds),
-        *(artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment),
-        *(path for each in of_models for path in (each.weights, each.metrics)),
-        *(maps for each in of_members for maps in (each.oof, *each.tests)),
-        *(artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights),
-        *(artifacts.tuning, artifacts.score, artifacts.results, artifacts.submission_record),
-    ]
-    return [place for place in map(record_of, own) if also_missing or place.is_file()]
+    return {
+        "prepare": [artifacts.images, artifacts.truth, artifacts.cache, artifacts.image_range],
+        "split": [artifacts.folds],
+        "pseudo": [artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment],
+        "train": [path for each in of_models for path in (each.weights, each.metrics)],
+        "predict": [maps for each in of_members for maps in (each.oof, *each.tests)],
+        "ensemble": [artifacts.ensemble_oof, artifacts.ensemble_test, artifacts.ensemble_weights],
+        "tune": [artifacts.tuning],
+        "submit": [artifacts.submission_record],
+        "score": [artifacts.score],
+        "report": [artifacts.results],
+    }
+
+
+def _places(experiment: Experiment, also_missing: bool = False) -> list[Path]:
+    """Files of records."""
+    own = [record_of(path) for paths in _own(experiment).values() for path in paths]
+    return [place for place in own if also_missing or place.is_file()]
 
 
 def all_records(experiment: Experiment) -> dict[Path, list[Path]]:
@@ -399,11 +415,8 @@ def all_records(experiment: Experiment) -> dict[Path, list[Path]]:
 
 def _made_from_cache(experiment: Experiment) -> list[Path]:
     """Records of all that small copies are read for."""
-    artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
-    weights = [artifacts.fold(model, fold).weights for model in experiment.models for fold in folds]
-    of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
-    maps = [path for each in of_members for path in (each.oof, *each.tests)]
-    return [record_of(path) for path in (artifacts.folds, *weights, *maps)]
+    own = _own(experiment)
+    return [record_of(path) for stage in ("split", "train", "predict") for path in own[stage]]
 
 
 def _why_cache_is_damaged(place: Path, needed: bool) -> str | None:

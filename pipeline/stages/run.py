@@ -19,10 +19,11 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -40,7 +41,7 @@ from pipeline.command import (
     run_command,
 )  # fmt: skip
 from pipeline.config import Experiment, data_root, load_experiment
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 from pipeline.graph import Graph
 from pipeline.locks import open_lock, try_lock, wait_for_lock
 from pipeline.memory import available_memory
@@ -99,11 +100,13 @@ def run(
         save_settings(settings)
         where = ["--directory", artifacts.folder, "--configfile", artifacts.settings]
         found = _examine(settings, keep_old, console)
-        if found.first:  # which may be what it was, and what reads it holds
-            _remove(found.first)
-            targets = map(Graph(settings, cores=1).seen, found.first)
-            _run_graph([*command, *where, "--", *targets], settings, console)
-            found = _examine(settings, keep_old, console)
+        while found.first:  # which may come out as it was, and then what reads it holds
+            batch = found.batches(settings)[0]
+            _remove(batch)
+            _run_graph([*command, *where, "--", *map(Graph(settings, cores=1).seen, batch)], settings, console)
+            found = _examine(settings, keep_old, console, {**found.outdated, **found.first})
+            if again := [str(place) for place in batch if place in found.first]:
+                raise DataError(f"{some(again)}: made again, and still not whole: does anything else write there?")
         _remove([*found.outdated, *found.first])
         _run_graph([*command, *where], settings, console)
     console.print(results_table(open_json(Results, artifacts.results, "report")))
@@ -112,11 +115,13 @@ def run(
     say_next(console, *check_of_submission(settings))
 
 
-def _examine(settings: Experiment, keep_old: bool, console: Console) -> Examined:
-    """Records that no longer hold; says why."""
+def _examine(
+    settings: Experiment, keep_old: bool, console: Console, said: Mapping[Path, str] = MappingProxyType({})
+) -> Examined:
+    """Records that no longer hold; says why, where that has not been said."""
     found = examine(settings, check_code=not keep_old)
     for record, reason in {**found.outdated, **found.first}.items():
-        if reason != UPSTREAM:
+        if reason not in (UPSTREAM, said.get(record)):
             console.print(f"run: {os.path.relpath(record, Artifacts.of(settings).folder)}: {reason}")
     return found
 
@@ -270,9 +275,10 @@ def _print_plan(settings: Experiment, command: list[str], found: Examined, conso
                 raise DataError(f"Snakemake cannot plan the run: {done.stdout}{done.stderr}")
             return dict(planned_jobs(done.stdout.splitlines() + done.stderr.splitlines()))
 
-        _pretend(settings, all_records(settings), Path(scratch))
-        jobs = planned(found.first, "--", *map(seen, found.first)) if found.first else {}
-        _pretend(settings, found.first, Path(scratch))
+        _pretend(settings, [*all_records(settings), *found.first], Path(scratch))
+        jobs: dict[str, str] = {}
+        for batch in found.batches(settings):
+            jobs |= planned(batch, "--", *map(seen, batch))
         jobs |= planned(found.outdated)
     for name, why in jobs.items():
         console.print(f"would run: {name}: {why}")
