@@ -378,8 +378,9 @@ def _own(experiment: Experiment) -> dict[str, list[Path]]:
     artifacts, folds = Artifacts.of(experiment), range(experiment.folds.count)
     of_models = [artifacts.fold(model, fold) for model in experiment.models for fold in folds]
     of_members = [artifacts.fold(member, fold) for member in experiment.members for fold in folds]
+    truth = [artifacts.truth] if experiment.data.knows_test_truth else []
     return {
-        "prepare": [artifacts.images, artifacts.truth, artifacts.cache, artifacts.image_range],
+        "prepare": [artifacts.images, *truth, artifacts.cache, artifacts.image_range],
         "split": [artifacts.folds],
         "pseudo": [artifacts.pseudo(fold) for fold in folds if experiment.pseudo.experiment],
         "train": [path for each in of_models for path in (each.weights, each.metrics)],
