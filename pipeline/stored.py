@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.artifacts import fingerprint, need, read_json
 from pipeline.errors import DataError
 from pipeline.metrics import metrics_by_name
+from pipeline.postprocess import HALF
 from pipeline.records import check
 
 MANIFEST = "bundle.json"
@@ -51,7 +52,7 @@ class StoredFile(Schema):
 class StoredPostprocess(Schema):
     """A ``Postprocess``; what is left out is that of no tuning at all."""
 
-    threshold: Byte = 0
+    threshold: Byte = HALF
     top_threshold: Byte | None = None
     min_area: Count = 0
     fill_holes: Count | None = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.data.images import IMAGE_SUFFIXES, Exif, read_size
 from pipeline.errors import DataError, some
+from pipeline.rle import shown
 
 SYSTEM_FILES = {
     *(".ds_store", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", ".directory", "@eadir"),
@@ -249,11 +250,6 @@ def one_spelling(name: str) -> str:
     """A name in Unicode's composed form, an image's suffix in lower case."""
     stem = without_suffix(name)
     return one_form(stem) + name[len(stem) :].lower()
-
-
-def shown(name: str) -> str:
-    """A name for a message, quoted if that shows what could not be seen otherwise."""
-    return name if name.isprintable() and name == name.strip() and name else ascii(name)
 
 
 def beside(path: Path) -> str:

@@ -36,7 +36,7 @@ class RepeatedIdsError(RleError):
 
 def shown(text: str) -> str:
     """A text from a file as a message has it: on one line, of some 200 characters at most, all of them visible."""
-    if not text.isprintable() or text != text.strip():
+    if not text or not text.isprintable() or text != text.strip():
         text = repr(text)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:120]}... ({len(text)} characters) ...{text[-40:]}"
 

@@ -33,7 +33,7 @@ from pipeline.command import ExperimentOption, OverridesOption, QuietOption, mak
 from pipeline.config import DataSettings, Experiment, load_experiment
 from pipeline.data.cache import ids_have_suffixes
 from pipeline.data.classes import Overlaps, image_ids, mask_ids, row_columns
-from pipeline.data.folders import ImageFolder, beside, ids_of, shown
+from pipeline.data.folders import ImageFolder, beside, ids_of
 from pipeline.data.image_range import reading_of
 from pipeline.data.images import MASK_BYTES, UPRIGHT, Reading, read_image
 from pipeline.data.pairs import pair_ids
@@ -41,7 +41,7 @@ from pipeline.data.sources import read_sample_submission
 from pipeline.errors import DataError, some
 from pipeline.learning.predictor import Predictor, to_network_size
 from pipeline.memory import DECODING
-from pipeline.rle import RleFormat, edges_to_text, from_edges, get_format, write_csv
+from pipeline.rle import RleFormat, edges_to_text, from_edges, get_format, shown, write_csv
 from pipeline.rle.threads import available_cores
 from pipeline.submitted import format_of_submission
 

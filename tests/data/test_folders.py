@@ -4,7 +4,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from pipeline.data.folders import APPLE_DOUBLE, ImageFolder, ImageSizes, beside, by_stem, list_images, shown
+from pipeline.data.folders import APPLE_DOUBLE, ImageFolder, ImageSizes, beside, by_stem, list_images
 from pipeline.errors import DataError
 
 
@@ -150,18 +150,3 @@ def test_sizes_are_read_when_they_are_asked_for(folder):
     assert (list(sizes), len(sizes)) == (["a.png", "broken.jpg"], 2)
     with pytest.raises(DataError, match=r"broken\.jpg"):
         sizes.get("broken")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a b.jpg", "a b.jpg"),
-        ("é", "é"),
-        (" a", "' a'"),
-        ("a\n", r"'a\n'"),
-        ("\udce9.jpg", r"'\udce9.jpg'"),
-        ("", "''"),
-    ],
-)
-def test_names_are_shown_so_that_a_terminal_can_show_them(name, text):
-    assert shown(name) == text

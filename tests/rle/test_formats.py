@@ -149,3 +149,18 @@ def test_a_text_that_cannot_stand_for_an_empty_mask_is_refused(name, problem):
     with pytest.raises(rle.RleError) as refused:
         rle.get_format(name)
     assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a b.jpg", "a b.jpg"),
+        ("é", "é"),
+        (" a", "' a'"),
+        ("a\n", r"'a\n'"),
+        ("\udce9.jpg", r"'\udce9.jpg'"),
+        ("", "''"),
+    ],
+)
+def test_texts_are_shown_so_that_a_terminal_can_show_them(name, text):
+    assert rle.shown(name) == text
