@@ -59,7 +59,7 @@ def report(
         artifacts.score,
         *(artifacts.fold(name, fold).metrics for name in run.settings.models for fold in folds),
     ]
-    inputs = [artifacts.images, artifacts.folds, artifacts.ensemble_oof, artifacts.tuning]
+    inputs = [artifacts.images, artifacts.image_range, artifacts.folds, artifacts.ensemble_oof, artifacts.tuning]
     inputs += [path for path in where_any if path.exists()]
     record = Record.of(run.settings, "report", inputs)
     record.write(artifacts.results, artifacts.page, artifacts.predictions, **results)

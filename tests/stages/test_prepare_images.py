@@ -467,3 +467,14 @@ def test_a_large_tiff_needs_memory_for_a_few_rows(tmp_path, python, options):
     megabytes, *size_and_means = done.stdout.split()
     assert int(megabytes) < 120
     assert size_and_means == ["8000", "8000", "100.0", "50.0", "25.0"]
+
+
+def test_a_scale_that_is_lost_is_found_again_and_nothing_else_is_made_again(one_network, tmp_path, command_line):
+    run = one_network.copy(tmp_path / "run")
+    run.artifacts.image_range.unlink()
+    status, out, err = command_line("run", "--experiment", run.experiment, "--dry-run")
+    assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if "would run" in line] == [
+        "would run: prepare: out of date",
+        "1 jobs would run",
+    ]
