@@ -120,6 +120,29 @@ def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
     assert not path.exists()
 
 
+def test_a_checkpoint_with_a_flipped_bit_is_resumed_only_if_the_bit_changes_nothing(tmp_path):
+    path = tmp_path / "last.ckpt"
+    weights = torch.arange(64, dtype=torch.float32)
+    torch.save({"origin": {"seed": 1}, "state_dict": {"weights": weights}}, path)
+    content = path.read_bytes()
+    refused = 0
+    for bit in range(0, 8 * len(content), 41):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        if resumable(path, {"seed": 1}) is None:
+            refused += 1
+        else:
+            assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["weights"], weights)
+    first = content.index(weights.numpy().tobytes())
+    for byte in range(first, first + weights.nbytes):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1
+        path.write_bytes(flipped)
+        assert resumable(path, {"seed": 1}) is None
+    assert refused > 0
+
+
 def tiny_data(classes=1):
     rng = np.random.default_rng(0)
     images, masks = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), np.zeros((6, 64, 64, classes), np.uint8)
