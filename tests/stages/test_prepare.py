@@ -222,32 +222,44 @@ def test_classes_that_overlap_are_refused_where_they_exclude_each_other(
         assert command_line("prepare", "-e", experiment, *alone)[::2] == (0, "")
 
 
-SLOWLY = """
-import sys, time
+HELD_UP = """
+import os, time
+from pathlib import Path
 from fsspec.implementations.local import LocalFileSystem
+from pipeline import locks
 from pipeline.__main__ import app
 from pipeline.command import run_command
 from pipeline.data import portraits
 
-draw = portraits.draw_portrait
-portraits.draw_portrait = lambda *a: (time.sleep(0.6), draw(*a))[1]
-get_file = LocalFileSystem.get_file
-LocalFileSystem.get_file = lambda *a, **k: (get_file(*a, **k), time.sleep(0.6))
+waits, end = Path(os.environ["SECOND_WAITS"]), time.monotonic() + 120
+
+def after_the_second_waits(function):
+    def call(*arguments, **options):
+        while not waits.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return function(*arguments, **options)
+    return call
+
+portraits.draw_portrait = after_the_second_waits(portraits.draw_portrait)
+LocalFileSystem.get_file = after_the_second_waits(LocalFileSystem.get_file)
+wait_for_lock = locks.wait_for_lock
+locks.wait_for_lock = lambda file: (waits.touch(), wait_for_lock(file))
 run_command(app)
 """
 
 
 @pytest.fixture
 def prepare_at_once(tmp_path, write_experiment):
-    """``prepare_at_once(data)``: two processes, of an experiment each, the second while the first makes the data."""
+    """``prepare_at_once(data, folder)``: two processes; the first is held up until the second one waits for it."""
 
     def call(data, folder):
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "SECOND_WAITS": str(tmp_path / "waits")}
         processes = []
         for name in ("first", "second"):
             workspace = tmp_path / name
             workspace.mkdir()
-            command = [sys.executable, "-c", SLOWLY, "prepare", "-e", write_experiment(workspace, data=data)]
+            command = [sys.executable, "-c", HELD_UP, "prepare", "-e", write_experiment(workspace, data=data)]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
             end = time.monotonic() + 60
