@@ -48,7 +48,7 @@ SECTIONS: dict[str, dict[str, set[str]]] = {
     },
     "split": {"folds": set()},
     "pseudo": {"pseudo": set()},
-    "train": {"image": {"overlap", "tiling"}},  # and the model's own
+    "train": {"image": {"overlap", "tiling"}, "pseudo": {"share"}},  # and the model's own
     "predict": {"prediction": set(), "image": set()},
     "ensemble": {"ensemble": set(), "tuning": SEARCHED},
     "tune": {"tuning": set()},

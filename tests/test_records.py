@@ -116,6 +116,14 @@ def test_another_seed_concerns_the_networks_alone(experiment, artifacts):
     assert settings_of(changed(experiment, models=own), "train", "unet") == settings_of(experiment, "train", "unet")
 
 
+def test_networks_that_had_pseudo_labels_are_not_those_without_them(experiment):
+    labelled = changed(experiment, pseudo=experiment.pseudo.model_copy(update={"experiment": "other"}))
+    stages = [
+        stage for stage in SECTIONS if settings_of(labelled, stage, "unet") != settings_of(experiment, stage, "unet")
+    ]
+    assert stages == ["pseudo", "train"]
+
+
 def test_what_only_a_submission_or_a_prediction_reads_trains_nothing_anew(experiment, artifacts):
     for name, value in (("submission_format", "coco"), ("submission_columns", ("id", "runs"))):
         other = changed(experiment, data=experiment.data.model_copy(update={name: value}))

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.artifacts import Artifacts
-from pipeline.config import EASYPORTRAIT_TARGETS, load_experiment
+from pipeline.config import EASYPORTRAIT_TARGETS, Experiment, Settings, TrainingSettings, load_experiment
+from pipeline.records import SECTIONS, WITHOUT_EFFECT
+from pipeline.stage_code import LEFT_OUT
 
 FOLD_0 = ("--model", "unet", "--fold", 0)
 FUTURE, PAST = 2_200_000_000, 1_000_000_000  # seconds: in the years 2039 and 2001
@@ -273,3 +276,54 @@ def test_a_record_holds_the_classes_that_face_stands_for(easyportrait):
     images = Artifacts.of(load_experiment(easyportrait)).images
     made_by = json.loads(images.with_name("images.csv.json").read_text())["made_by"]
     assert made_by["settings"]["data"]["resolved"]["class_indices"] == {"": [2, 3, 4, 5, 6, 7, 8]}
+
+
+BEFORE = {
+    "split": "prepare",
+    "train": "split",
+    "predict": "train",
+    "ensemble": "predict",
+    "tune": "ensemble",
+    "submit": "tune",
+    "score": "submit",
+    "report": "tune",
+}
+"""The stage whose record is among each one's inputs; what that one uses counts, too."""
+
+
+def recorded_settings(stage):
+    """Names of the settings whose values are in a stage's record or further up, as (section, setting)."""
+    names = {("training", name) for name in WITHOUT_EFFECT}
+    while stage:
+        if stage == "train":
+            names |= {("training", name) for name in TrainingSettings.model_fields}
+        for section, left_out in SECTIONS[stage].items():
+            fields = getattr(Experiment.model_fields[section].annotation, "model_fields", None)
+            names |= {(section, name) for name in fields or ()} - {(section, name) for name in left_out}
+        stage = BEFORE.get(stage)
+    return names
+
+
+@pytest.fixture
+def settings_read(monkeypatch):
+    """The settings that are read, as (section, setting), but for what modules read that decide no content."""
+    read = set()
+    sections = {field.annotation: name for name, field in Experiment.model_fields.items()}
+    plain = Settings.__getattribute__
+
+    def noted(self, name):
+        caller = sys._getframe(1).f_globals["__name__"].removeprefix("pipeline.")
+        if type(self) in sections and name in type(self).model_fields and caller not in LEFT_OUT:
+            read.add((sections[type(self)], name))
+        return plain(self, name)
+
+    monkeypatch.setattr(Settings, "__getattribute__", noted)
+    return read
+
+
+@pytest.mark.parametrize("stage", ["split", "train", "predict", "ensemble", "tune", "submit"])
+def test_a_stage_reads_no_setting_that_is_in_no_record(run, command_line, settings_read, stage):
+    options = FOLD_0 if stage in ("train", "predict") else ()
+    assert command_line(stage, "-e", run.experiment, *options)[::2] == (0, "")
+    assert settings_read
+    assert settings_read <= recorded_settings(stage)
