@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -208,9 +208,9 @@ def _table(jobs: Jobs, width: int) -> Table:
     return table
 
 
-def complain(jobs: Jobs, log: Path, write: Callable[[str], object] = sys.stderr.write) -> None:
+def complain(jobs: Jobs, log: Path) -> None:
     """Say on stderr why a run has failed."""
     lines = [line for job in jobs.failed for line in job.complaint()]
     if not lines:
         lines = [*log.read_text(encoding="utf-8").splitlines()[-TAIL:], f"error: Snakemake failed: see {log}"]
-    write("\n".join(lines) + "\n")
+    print("\n".join(lines), file=sys.stderr)

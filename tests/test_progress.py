@@ -74,12 +74,11 @@ def test_the_log_of_an_earlier_run_is_not_shown_and_takes_nothing_from_the_new_o
     assert jobs.done == 1
 
 
-def test_a_job_that_fails_before_it_opens_its_log_does_not_complain_with_an_earlier_one(logs, tmp_path):
+def test_a_job_that_fails_before_it_opens_its_log_does_not_complain_with_an_earlier_one(logs, tmp_path, capsys):
     failed = started(1, logs[1]) + FAILED.format(number=1, log=logs[1])
     jobs, _ = printed(failed, tmp_path, earlier=times_of_logs(tmp_path))
-    said = []
-    complain(jobs, tmp_path / "snakemake.log", said.append)
-    assert "".join(said) == f"error: see {logs[1]}\n"
+    complain(jobs, tmp_path / "snakemake.log")
+    assert capsys.readouterr().err == f"error: see {logs[1]}\n"
 
 
 def test_a_terminal_shows_running_jobs_and_keeps_what_finished_ones_have_said(logs, tmp_path):
@@ -95,13 +94,12 @@ def test_quiet_prints_nothing(logs, tmp_path):
     assert printed(started(1, logs[1]) + FINISHED.format(number=1), tmp_path, quiet=True)[1] == ""
 
 
-def test_a_failed_job_complains_with_its_own_message_on_stderr_alone(logs, tmp_path):
+def test_a_failed_job_complains_with_its_own_message_on_stderr_alone(logs, tmp_path, capsys):
     logs[1].write_text("train: unet\nerror: folds.csv is missing\n")
     jobs, out = printed(started(1, logs[1]) + FAILED.format(number=1, log=logs[1]), tmp_path)
     assert "error" not in out
-    said = []
-    complain(jobs, tmp_path / "snakemake.log", said.append)
-    assert said == ["error: folds.csv is missing\n"]
+    complain(jobs, tmp_path / "snakemake.log")
+    assert capsys.readouterr().err == "error: folds.csv is missing\n"
 
 
 def test_a_job_that_was_tried_again_and_went_well_has_not_failed(logs, tmp_path):
@@ -112,20 +110,19 @@ def test_a_job_that_was_tried_again_and_went_well_has_not_failed(logs, tmp_path)
     assert not jobs.running
 
 
-def test_a_bug_shows_the_end_of_the_log(logs, tmp_path):
+def test_a_bug_shows_the_end_of_the_log(logs, tmp_path, capsys):
     logs[1].write_text("Traceback\nZeroDivisionError\n")
     jobs, _ = printed(started(1, logs[1]) + FAILED.format(number=1, log=logs[1]), tmp_path)
-    said = []
-    complain(jobs, tmp_path / "snakemake.log", said.append)
-    assert said[0].splitlines() == ["Traceback", "ZeroDivisionError", f"error: see {logs[1]}"]
+    complain(jobs, tmp_path / "snakemake.log")
+    assert capsys.readouterr().err.splitlines() == ["Traceback", "ZeroDivisionError", f"error: see {logs[1]}"]
 
 
-def test_snakemakes_own_failure_is_shown(tmp_path):
+def test_snakemakes_own_failure_is_shown(tmp_path, capsys):
     jobs, _ = printed("WorkflowError:\nno such profile\n", tmp_path)
-    said = []
-    complain(jobs, tmp_path / "snakemake.log", said.append)
-    assert "no such profile" in said[0]
-    assert said[0].splitlines()[-1].startswith("error: Snakemake failed")
+    complain(jobs, tmp_path / "snakemake.log")
+    *log, last = capsys.readouterr().err.splitlines()
+    assert "no such profile" in log
+    assert last.startswith("error: Snakemake failed")
 
 
 def test_a_plan_says_which_jobs_and_why(logs):

@@ -227,6 +227,9 @@ def test_lint_checks_and_fixes_each_class(command_line, masks, write, tmp_path):
         ("1 ids are not in the sample", "u9/small"),
     ]
     fixed = tmp_path / "fixed.csv"
+    status, _, err = command_line("lint", submission, "--sample", sample, "--fix", fixed)
+    assert (status, "u9/small" in err, fixed.exists()) == (1, True, False)  # its row would be lost
+    submission.write_text(broken)
     assert command_line("lint", submission, "--sample", sample, "--fix", fixed)[0] == 0
     masks[0]["u2", "small"][:] = 0
     assert fixed.read_text() == write("expected", masks[0], "id,class,predicted").read_text()
