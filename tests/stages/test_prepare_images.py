@@ -466,7 +466,7 @@ def test_a_large_tiff_needs_memory_for_a_few_rows(tmp_path, python, options):
     done = python("-c", PEAK, tmp_path / "small.tif", tmp_path / "large.tif")
     assert done.returncode == 0, done.stderr
     megabytes, *size_and_means = done.stdout.split()
-    assert int(megabytes) < 120
+    assert int(megabytes) < 160  # 119 here; the pixels alone are 192
     assert size_and_means == ["8000", "8000", "100.0", "50.0", "25.0"]
 
 
