@@ -322,7 +322,7 @@ class GeneratedData(DataSettings):
     widths: Size = (120, 200)
     """Least and greatest width, pixels."""
     seed: int = Field(0, ge=0)
-    """Of the drawings; the experiment's own ``seed`` leaves the data set as it is."""
+    """Seed of the drawings; the experiment's own ``seed`` leaves the data set as it is."""
 
     @property
     def knows_test_truth(self) -> bool:
@@ -376,7 +376,7 @@ class FoldSettings(Settings):
 
     count: int = Field(5, ge=2)
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the shuffle; the experiment's own ``seed`` leaves the folds as they are, so that scores stay comparable."""
+    """Seed of the shuffle; the experiment's own ``seed`` leaves folds as they are, so that scores stay comparable."""
     area_bins: int = Field(4, ge=1)
     """Strata of equal count by mask area; images without any mask are a stratum of their own."""
     near_duplicate_bits: int = Field(6, ge=0, le=16)
@@ -509,9 +509,9 @@ class ModelSettings(Settings):
     options: dict[str, Any] = {}
     """Further arguments of the architecture, such as ``encoder_output_stride``."""
     seed: int | None = Field(None, ge=0)
-    """Of the first weights, the order of the images and their augmentation; null: made from the experiment's ``seed``
-    and the model's name, so that two models of the same settings learn different things. A number here takes the place
-    of both: ``seed`` then has no effect on this model."""
+    """Seed of the first weights, the order of the images and their augmentation; null: made from the experiment's
+    ``seed`` and the model's name, so that two models of the same settings learn different things. A number here takes
+    the place of both: ``seed`` then has no effect on this model."""
     training: TrainingSettings = TrainingSettings()
 
     @property
@@ -619,8 +619,8 @@ class Experiment(Settings):
 
     name: Name
     seed: int = Field(0, ge=0)
-    """Of the networks: each model's own seed is made from it (``models.NAME.seed``). Folds and drawn data have seeds of
-    their own, ``folds.seed`` and ``data.seed``."""
+    """Seed of the networks: each model's own seed is made from it (``models.NAME.seed``). Folds and drawn data have
+    seeds of their own, ``folds.seed`` and ``data.seed``."""
     workspace: Path = PROJECT
     """Where ``kfold/``, ``submissions/`` and ``data/`` are."""
     probabilities: Url | None = None
@@ -765,7 +765,7 @@ def _with_preset(values: dict[str, Any], preset: Any, file: Path) -> dict[str, A
 
 
 def _all_overrides(overrides: list[str]) -> dict[str, Any]:
-    """What all ``--set`` ask for together.
+    """Merge the settings of all ``--set``.
 
     Raises:
         DataError: two of them give one setting different values, of which one would be lost.

@@ -129,7 +129,7 @@ class Graph:
 
     @property
     def labels_elsewhere(self) -> Path | None:
-        """The same, where it is; None: there are no pseudo-labels."""
+        """Real path of that record; None: there are no pseudo-labels."""
         name = self.settings.pseudo.experiment
         return record_of(Artifacts(self.settings.workspace, name).ensemble_test) if name else None
 

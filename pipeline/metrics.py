@@ -119,7 +119,7 @@ class Metric(NamedTuple):
     # No dataclass: for such annotations it looks its module up in sys.modules, where Kaggle need not have put the file.
     formula: Callable[[Counts, float], np.ndarray]
     title: str
-    """What it is called in tables and on the page."""
+    """Name in tables and on the page."""
     pooled: bool = False
 
     def __call__(self, counts: Counts, both_empty: float = 1.0) -> np.ndarray:
@@ -305,7 +305,7 @@ def _percentiles(scores: np.ndarray) -> tuple[float, float]:
 
 
 def optimism(chosen: float, cross_fitted: float) -> str:
-    """What is to be said about a score on the images that something was chosen on, wherever it is shown."""
+    """Label a score on the images that something was chosen on, wherever it is shown."""
     if chosen < cross_fitted:
         return "chosen on the same images, below cross-fitted since the folds' own choices suit them better"
     return "chosen on the same images, which is optimistic"

@@ -95,7 +95,7 @@ def stored_by_fold(content: Any, path: Path) -> list[list[Postprocess]]:
 
 
 def stored_scores(content: Any, path: Path) -> dict[str, Any]:
-    """What the ensemble's out-of-fold scores are: of what is submitted, at one half, cross-fitted and optimistic."""
+    """Read the ensemble's out-of-fold scores: as submitted, at one half, cross-fitted and optimistic."""
     names = ("submitted", "submitted_ci95", "at_half", "cross_fitted", "cross_fitted_ci95", "tuned")
     words = ("submits", "optimism", "verdict")
     with _stored("submitted", path):

@@ -1,4 +1,4 @@
-"""What the processes that the project starts find: its own code, none from the working directory, and a cache."""
+"""Environment of the processes that the project starts: its own code, none from the working directory; a cache."""
 
 from __future__ import annotations
 

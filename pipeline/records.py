@@ -63,7 +63,7 @@ WITHOUT_EFFECT = {"tensorboard", "workers"}
 """Settings of a model's training that change nothing in its weights."""
 
 ON_DISK = {"found_places", "knows_test_truth"}
-"""What settings say about files that are there, which are among a stage's inputs."""
+"""Properties of settings that tell of files on disk, which are among a stage's inputs."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Stored:
 
     @classmethod
     def read(cls, place: Path, folder: Path) -> Stored | None:
-        """Of a JSON file, if that has such an entry.
+        """Read the entry of a JSON file, if it has one.
 
         Args:
             folder: the experiment's.
@@ -287,26 +287,26 @@ class Examined:
     """Records of an experiment that no longer hold, each with the reason in words."""
 
     outdated: dict[Path, str]
-    """Of what was made by other settings or code or from other inputs, and of all that reads it."""
+    """Records of what was made by other settings or code or from other inputs, and of all that reads it."""
     damaged: dict[Path, str]
-    """Of what is damaged, and may be the same again when it is made again."""
+    """Records of what is damaged, and may be the same again when it is made again."""
     gone: dict[Path, str]
-    """Likewise of what has no record, and something that is here was made from it."""
+    """Places of missing records whose artifacts something that is here was made from."""
 
     @property
     def first(self) -> dict[Path, str]:
-        """What is to be made again before it is known whether what reads it still holds."""
+        """Records to be made again before it is known whether what reads them still holds."""
         return {**self.gone, **self.damaged}
 
     def batches(self, experiment: Experiment) -> list[list[Path]]:
-        """Those by stages, in the order in which they are to be made: none reads another of its batch."""
+        """Group ``first`` by stages, in the order in which they are to be made: none reads another of its batch."""
         of_stages = ([record_of(path) for path in paths] for paths in _own(experiment).values())
         batches = [[place for place in places if place in self.first] for places in of_stages]
         return [batch for batch in batches if batch]
 
 
 def examine(experiment: Experiment, check_code: bool = True) -> Examined:
-    """What of an experiment is to be made again.
+    """Find what of an experiment is to be made again.
 
     Args:
         check_code: whether an artifact that other code has made is outdated.
@@ -353,7 +353,7 @@ def examine(experiment: Experiment, check_code: bool = True) -> Examined:
 
 
 def outdated(experiment: Experiment, check_code: bool = True) -> dict[Path, str]:
-    """What ``examine`` finds wrong with records that are here."""
+    """Return what ``examine`` finds wrong with records that are here."""
     found = examine(experiment, check_code)
     return {**found.outdated, **found.damaged}
 
@@ -421,7 +421,7 @@ def _made_from_cache(experiment: Experiment) -> list[Path]:
 
 
 def _why_cache_is_damaged(place: Path, needed: bool) -> str | None:
-    """What is wrong with the small copies.
+    """Say what is wrong with the small copies.
 
     Args:
         place: their record.

@@ -1,4 +1,4 @@
-"""Of which code a stage consists: hashes of its module and of all that it imports from the project."""
+"""The code that a stage consists of: hashes of its module and of all that it imports from the project."""
 
 from __future__ import annotations
 

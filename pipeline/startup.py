@@ -1,4 +1,4 @@
-"""What `python -m pipeline` does before its imports, which take a third of a second."""
+"""First steps of `python -m pipeline`, before its imports, which take a third of a second."""
 
 from __future__ import annotations
 

@@ -79,14 +79,14 @@ class Worth(Open):
 
 
 class Plateau(Open):
-    """What else is as good."""
+    """Settings that are as good."""
 
     size: Count
     threshold: tuple[Byte, Byte]
 
 
 class OfClass(Worth):
-    """What was found for one class."""
+    """Findings for one class."""
 
     postprocess: StoredPostprocess | None = None
     postprocess_by_fold: list[StoredPostprocess] = []
@@ -96,13 +96,13 @@ class OfClass(Worth):
 
 
 class OfMaps(Worth):
-    """What was found for one set of maps."""
+    """Findings for one set of maps."""
 
     classes: list[OfClass] = []
 
 
 class TunedBy(Open):
-    """What the post-processing was chosen by."""
+    """Objective that the post-processing was chosen by."""
 
     metric: Metric
     beta: Annotated[float, Field(gt=0)]
@@ -127,7 +127,7 @@ class Tuning(StoredFile):
 
 
 class WholeTuning(Tuning):
-    """The same with all that a report shows."""
+    """``tuning.json`` with all that a report shows."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> WholeTuning:
@@ -160,7 +160,7 @@ class Weights(StoredFile):
 
 
 class Network(Schema):
-    """What network a file of weights is of."""
+    """Network that a file of weights is of."""
 
     architecture: Name
     encoder: Name
@@ -174,7 +174,7 @@ class WeightsOfNetwork(StoredFile):
 
     network: Network
     sha256: Digest | None = None
-    """Of the weights; where there is a record, that has it."""
+    """SHA-256 of the weights; where there is a record, that has it."""
 
 
 class Maps(StoredFile):
@@ -194,7 +194,7 @@ class Score(StoredFile, Open):
 
 
 class Row(Open):
-    """Of the table of results."""
+    """Row of the table of results."""
 
     model: Name
     folds: list[float | None]

@@ -26,7 +26,7 @@ _EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
 
 class YamlError(ValueError):
-    """What is wrong with a text, in one line without the file's name."""
+    """Fault of a text, in one line without the file's name."""
 
 
 class YamlSyntaxError(YamlError):

@@ -51,7 +51,7 @@ class Grid(Part):
     """How an array is divided."""
 
     class Shape(Part):
-        """Of a chunk."""
+        """Shape of a chunk."""
 
         chunk_shape: Annotated[tuple[Annotated[int, Gt(0)], ...], Len(3, 3)]
 
@@ -60,7 +60,7 @@ class Grid(Part):
 
 
 class Names(Part):
-    """What chunks are called."""
+    """Naming of chunks."""
 
     class Separator(Part):
         """Between the numbers."""
@@ -100,7 +100,7 @@ class Metadata(BaseModel):
 
     @property
     def chunk_counts(self) -> tuple[int, ...]:
-        """Of chunks along each side."""
+        """Number of chunks along each side."""
         return tuple(-(-side // step) for side, step in zip(self.shape, self.chunk_shape, strict=True))
 
     def chunk_names(self) -> Iterator[str]:
@@ -192,7 +192,7 @@ class CheckingStore(WrapperStore):
 
 
 def sha256_of(value: Any) -> str:
-    """Of one of Zarr's buffers."""
+    """SHA-256 of one of Zarr's buffers."""
     return hashlib.sha256(value.as_numpy_array()).hexdigest()
 
 

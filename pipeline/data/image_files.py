@@ -38,7 +38,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself.
+    """Header of an image file.
 
     Attributes:
         kind: its format, such as "PNG".
@@ -167,7 +167,7 @@ def decoding(path: Path, message: str = "{path}: cannot be decoded: {reason}") -
 
 
 def _really(path: Path) -> str:
-    """What a file of an unread format is, as far as its first bytes tell."""
+    """Name the format of a file that is not read, as far as its first bytes tell."""
     with path.open("rb") as file:
         start = file.read(16)
     if not start:
@@ -191,7 +191,7 @@ CHANNELS = {
     "RGBA": "4 channels (RGBA)",
     "CMYK": "4 channels (CMYK)",
 }
-"""Those of Pillow's modes."""
+"""Channels of Pillow's modes, for messages."""
 
 
 class PillowImage:
@@ -287,7 +287,7 @@ class PillowImage:
 
 
 def _late_exif(file: BinaryIO) -> dict[str, bytes]:
-    """Of a PNG what may stand behind the pixels and says how the image is turned, as Pillow's ``info`` has it."""
+    """Read a PNG's orientation, which may stand behind the pixels, as Pillow's ``info`` has it."""
     place, found = file.tell(), {}
     file.seek(len(PNG_START))
     while len(head := file.read(8)) == 8:

@@ -102,7 +102,7 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None, reading: Rea
 
 
 def read_header(path: Path) -> Header:
-    """What a file says of its image, without decoding it.
+    """Read the header of an image file, without decoding it.
 
     Raises:
         DataError: the file is missing or no image.

@@ -111,7 +111,7 @@ class Fits:
     otherwise: list[str] = field(default_factory=list)
     """Images on their side whose masks have the size of the other setting."""
     sized: list[str] = field(default_factory=list)
-    """Those that have masks and are not among these."""
+    """Images on their side that have masks and are not in ``otherwise``."""
     runs: dict[bool, dict[Fit, list[str]]] = field(
         default_factory=lambda: {sideways: {"said": [], "other": []} for sideways in (False, True)}
     )
@@ -130,7 +130,7 @@ class Fits:
             self.runs[sideways][fit].append(name)
 
     def problem(self) -> str | None:
-        """What is wrong with the setting, if that is beyond doubt."""
+        """Say what is wrong with the setting, if that is beyond doubt."""
         if self.otherwise:
             return self._message(self.otherwise, self.sized, "have the size of")
         looks = self.runs[True]
@@ -141,7 +141,7 @@ class Fits:
         return None
 
     def doubt(self) -> str | None:
-        """What may be wrong with it."""
+        """Say what may be wrong with the setting."""
         names = self.runs[True]["other"]
         if not names or self.problem() or not self._others_read_well:
             return None

@@ -372,7 +372,7 @@ def load_network(path: Path) -> SegmentationNetwork:
 
 
 def stored_network(path: Path) -> dict[str, Any]:
-    """What is known of a file of weights, its ``network`` above all, once it is sure that both are as written.
+    """Read what is known of a file of weights, its ``network`` above all, and check that both are as written.
 
     Raises:
         DataError: the file or what is known of it is missing, or one of them is not what was written.

@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Against:
-    """What changed from another run to this one; masks are as submitted in both, at settings chosen without them."""
+    """Changes from another run to this one; masks are as submitted in both, at settings chosen without them."""
 
     name: str
     masks: int

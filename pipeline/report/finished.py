@@ -41,7 +41,7 @@ class FinishedRun:
     postprocess: list[Postprocess]
     """Of each class: what ``submit`` uses."""
     postprocess_by_fold: list[list[Postprocess]]
-    """Of each class for each fold: chosen without it, or one half where the submission stays there."""
+    """Settings of each class for each fold: chosen without it, or one half where the submission stays there."""
     duplicates: list[list[str]] | None
     """Pairs of training images that ``split`` has kept together; None: it was run before it wrote them down."""
 

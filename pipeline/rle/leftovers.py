@@ -1,4 +1,4 @@
-"""What other programs leave in tables, and what it is called in messages.
+"""Names for what other programs leave in tables.
 
 Each function looks at what cannot be read, and says what it probably is; empty where that cannot be told.
 """
@@ -46,7 +46,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", "\uff0c": "full-wid
 
 
 def of_head(head: bytes) -> str:
-    """What a file is that is no text in UTF-8."""
+    """Name what a file is that is no text in UTF-8."""
     found = next((what for magic, what in _FILES if head.startswith(magic)), None)
     if found is None and max(head[::2].count(0), head[1::2].count(0)) > len(head) // 4:
         found = "a text in UTF-16 without its mark; save it as CSV in UTF-8"
@@ -56,7 +56,7 @@ def of_head(head: bytes) -> str:
 
 
 def of_first_line(line: str) -> str:
-    """What a first line is that names no columns, whether or not there are commas in it."""
+    """Name what a first line is that names no columns, with commas in it or without."""
     lower = line.lstrip().lower()
     found = next((what for magic, what in _FILES if line.encode().startswith(magic)), None)
     if found is not None:
@@ -68,7 +68,7 @@ def of_first_line(line: str) -> str:
 
 
 def of_header(line: str) -> str:
-    """What a first line is that names one column only."""
+    """Name what a first line is that names one column only."""
     if "\r" in line.rstrip("\r"):
         return "lines end with carriage returns alone, as on old Macs: save it with other ends of lines"
     for separator, name in _SEPARATORS.items():
@@ -78,7 +78,7 @@ def of_header(line: str) -> str:
 
 
 def of_row(raw: bytes, separator: str) -> str:
-    """What a row is that has not as many fields as the header."""
+    """Name what a row is that has not as many fields as the header."""
     if raw.strip(b"\0\r\n") == b"":
         return "zeros only: writing the file has been interrupted, or the disk was full"
     if raw.strip(b"\x1a\r\n") == b"":
@@ -99,7 +99,7 @@ CELLS = {32_767: "Excel", 65_535: "older LibreOffice"}
 """The most characters that a cell may have, and where: one text of exactly so many is reason enough."""
 FIELDS = dict.fromkeys((255, 256), "an old spreadsheet or database")
 FIELDS |= dict.fromkeys((1000, 1024, 2000, 4000, 8000), "a database")
-"""The same, but a text may be so long by chance."""
+"""Lengths at which databases cut off texts; a text may be so long by chance."""
 _SEVERAL = 3  # texts of one length that are no chance
 
 
@@ -121,7 +121,7 @@ HEADER_AGAIN = "the header once more: were files joined?"
 
 
 def explain_text(text: str, fmt: RleFormat) -> str:
-    """What a text is that is no RLE."""
+    """Name what a text is that is no RLE."""
     text = text.strip(" ")[:_LOOKED_AT]
     bare = text.strip()
     patterns = _OBJECTS if fmt.style == "coco" else (*_OBJECTS, *_NUMBERS)
@@ -162,7 +162,7 @@ _CONTROLS = {"\t": "tab", "\r": "carriage return", "\n": "newline"}
 
 
 def _of_character(character: str) -> str:
-    """What a character is that looks like one of a number or a space."""
+    """Name a character that looks like one of a number or a space."""
     if (character.isascii() and character.isprintable()) or character == "\ufffd":
         return ""
     if character == "\0":

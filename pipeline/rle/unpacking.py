@@ -59,7 +59,7 @@ def is_packed(file: BinaryIO) -> bool:
 
 
 def _kind(head: bytes) -> str | None:
-    """What packs a file that begins so."""
+    """Name the format of a packed file by its first bytes."""
     if head[_TAR_AT:].startswith(_TAR):
         return "tar"
     return next((kind for kind, magic in _KINDS.items() if head.startswith(magic)), None)
@@ -117,7 +117,7 @@ def _damaged(path: str, kind: str, error: Exception) -> RleError:
 
 
 class _Layer(io.RawIOBase):
-    """What an unpacker reads, with its many ways to fail made one, and an end to what it may yield."""
+    """Reader of packed data, with its many ways to fail made one, and an end to what it may yield."""
 
     def __init__(self, inside: BinaryIO, kind: str, path: str, limit: int):
         self.inside, self.kind, self.path, self.limit = inside, kind, path, limit

@@ -81,7 +81,7 @@ class Outcome:
     fold: np.ndarray
     group: np.ndarray
     kept: tuple[bool, ...] = (True,)
-    """Of each class, whether the submission takes its tuned settings."""
+    """Whether the submission takes the tuned settings, for each class."""
 
     @classmethod
     def of_classes(cls, outcomes: Sequence[Outcome]) -> Outcome:
@@ -92,11 +92,11 @@ class Outcome:
         return cls(*counts, *rows, tuple(kept for each in outcomes for kept in each.kept))
 
     def dropped(self) -> Outcome:
-        """The same where the tuned settings are not kept."""
+        """Return the outcome where the tuned settings are not kept."""
         return replace(self, submitted=self.untuned, kept=(False,) * len(self.kept))
 
     def what_is_kept(self) -> Outcome:
-        """The same of a class as if its settings were never found, if they are not kept."""
+        """Return a class's outcome as if its settings were never found, if they are not kept."""
         return self if all(self.kept) else replace(self, tuned=self.untuned, cross_fitted=self.untuned)
 
     def worth(self, objective: Objective) -> Worth:
@@ -136,7 +136,7 @@ class Worth:
     gain: Comparison
     """Cross-fitted against untuned."""
     submitted: float
-    """Of what is submitted: cross-fitted where the tuned settings are kept, untuned elsewhere."""
+    """Score of what is submitted: cross-fitted where the tuned settings are kept, untuned elsewhere."""
     submitted_ci95: tuple[float, float]
     submitted_by_fold: list[float]
     tuned_classes: int
@@ -155,7 +155,7 @@ class Worth:
 
     @property
     def submits(self) -> str:
-        """What ``submitted`` is the score of, in words."""
+        """Say in words what ``submitted`` is the score of."""
         if self.tuned_classes == self.of_classes:
             return "tuned, cross-fitted"
         if self.tuned_classes:
@@ -177,7 +177,7 @@ class Worth:
 
     @property
     def optimism(self) -> str:
-        """What is to be said about the score ``tuned`` wherever it is shown."""
+        """Label the score ``tuned`` wherever it is shown."""
         return optimism(self.tuned, self.cross_fitted)
 
 
@@ -201,16 +201,16 @@ class Tuning:
 
     @property
     def postprocess(self) -> Postprocess:
-        """What is submitted."""
+        """Settings that are submitted."""
         return self.found if self.kept else UNTUNED
 
     @property
     def postprocess_by_fold(self) -> list[Postprocess]:
-        """The same for each fold, chosen without it."""
+        """Settings of each fold, chosen without it."""
         return self.found_by_fold if self.kept else [UNTUNED] * len(self.found_by_fold)
 
     def dropped(self, objective: Objective) -> Tuning:
-        """The same with a submission that stays at one half."""
+        """Return the tuning of a submission that stays at one half."""
         outcome = self.outcome.dropped()
         return replace(self, outcome=outcome, worth=outcome.worth(objective))
 

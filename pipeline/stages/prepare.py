@@ -191,7 +191,7 @@ def _create_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_headers(samples: Sequence[Sample], console: Console) -> dict[Path, Header]:
-    """What the images' files say of themselves; those that cannot be read are left for the examination to name."""
+    """Read the headers of the images' files; those that cannot be read are left for the examination to name."""
 
     def read(sample: Sample) -> Header | None:
         try:
@@ -236,10 +236,10 @@ def find_range(headers: Mapping[Path, Header], place: Path, console: Console) ->
 
 @dataclass
 class Examined:
-    """What is found out about one image."""
+    """Findings about one image."""
 
     row: dict[str, Any]
-    """Of ``images.csv``."""
+    """Row of ``images.csv``."""
     sideways: bool
     """Whether EXIF lays the image on its side."""
     sized: bool

@@ -264,7 +264,7 @@ class Rows:
     id_of: dict[Path, str]
     """Id in the CSV of each photograph that is asked for."""
     ids: list[str] | None
-    """Of the masks, in the order of the sample submission; None without one."""
+    """Ids of the masks, in the order of the sample submission; None without one."""
     fmt: RleFormat
     """How masks are written."""
     texts: dict[str, str] = field(default_factory=dict)
