@@ -25,6 +25,7 @@ from pipeline.data.images import (
 )
 from pipeline.errors import DataError
 from pipeline.rle import from_edges
+from tests.pngs import png_chunk, write_grey_png
 
 # How an upright picture lies in a file, by EXIF orientation: where the file's first row and column are.
 STORED = {
@@ -314,10 +315,6 @@ def test_pictures_come_as_stored_where_exif_is_to_be_ignored(tmp_path, orientati
         assert np.array_equal(read_class_map(path, "ignore").values, stored[..., 0])
 
 
-def png_chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 @pytest.mark.parametrize("kind", ["eXIf", "iTXt"])
 def test_an_orientation_behind_a_png_is_found_without_decoding_it(tmp_path, kind, monkeypatch):
     exif = Image.Exif()
@@ -438,17 +435,6 @@ def test_a_mask_of_other_than_whole_numbers_is_refused(tmp_path, dtype):
         DataError, match=r"mask\.tif: a mask needs 1 channel of whole numbers, .* (16-bit signed|32-bit float)"
     ):
         read_class_map(tmp_path / "mask.tif")
-
-
-def write_grey_png(path, values, bits):
-    """A grey PNG of 1, 2, 4, 8 or 16 bits with these values as stored."""
-    height, width = values.shape
-    digits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(height, width, 2), axis=2)[..., 16 - bits :]
-    rows = np.packbits(digits.reshape(height, -1), axis=1)
-    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", data), png_chunk(b"IEND", b"")]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])

@@ -3,10 +3,8 @@
 import os
 import resource
 import socket
-import struct
 import subprocess
 import sys
-import zlib
 
 import imagecodecs
 import numpy as np
@@ -20,6 +18,7 @@ from pipeline.artifacts import Artifacts
 from pipeline.config import load_experiment
 from pipeline.data.cache import CachePaths, open_small, read_images
 from pipeline.rle import decode, encode
+from tests.pngs import write_grey_png, write_png
 
 SIZE = (64, 64)
 
@@ -153,20 +152,6 @@ def test_pages_and_channels_that_would_be_lost_are_refused_with_their_number(fol
 # ------------------------------------------------------------------------------------------------------- mask files
 
 
-def grey_png(path, values, bits):
-    """A grey PNG with these values as stored."""
-    height, width = values.shape
-    digits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(height, width, 2), axis=2)[..., 16 - bits :]
-    rows = np.packbits(digits.reshape(height, -1), axis=1)
-    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    )
-
-
 CLASSES = np.zeros(SIZE, np.uint8)
 CLASSES[5:40, 8:30] = 2
 CLASSES[50:60, 8:30] = 1
@@ -176,7 +161,7 @@ def write_easyportrait(root, classes, bits):
     for kind in ("images", "annotations"):
         (root / kind / "train").mkdir(parents=True)
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / "images/train/a.jpg")
-    grey_png(root / "annotations/train/a.png", classes, bits)
+    write_grey_png(root / "annotations/train/a.png", classes, bits)
     (root / "meta.csv").write_text("image_name\tuser_id\na.jpg\tu\n")
     return {"source": "easyportrait", "root": str(root), "test_split": None}
 
@@ -205,7 +190,7 @@ def test_annotations_of_classes_that_there_are_not_are_refused(tmp_path, write_e
 def test_folder_masks_of_other_than_8_bits(folder_of, command_line, bits, rule):
     truth = np.where(CLASSES == 2, 1, 0)
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(folder_of.root / "train" / "a.png")
-    grey_png(folder_of.root / "masks" / "a.png", truth * (1 if rule == "0/1" else 2**bits - 1), bits)
+    write_grey_png(folder_of.root / "masks" / "a.png", truth * (1 if rule == "0/1" else 2**bits - 1), bits)
     experiment = folder_of(mask_values=rule)
     assert prepare(command_line, experiment)[::2] == (0, "")
     table = pd.read_csv(Artifacts.of(load_experiment(experiment)).images, dtype=str, keep_default_na=False)
@@ -371,12 +356,7 @@ def in_a_process(monkeypatch):
 
 def write_huge_png(path, side=60_000):
     """The header of a PNG of that many pixels a side, and next to nothing in it."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    )
+    write_png(path, side, side, 8, 2, bytes(1000))
 
 
 def test_what_is_no_photograph_is_one_line_each(folder_of, in_a_process):
