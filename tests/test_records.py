@@ -38,7 +38,7 @@ def artifacts(experiment):
 
 
 def outdated(experiment, **options):
-    """What is outdated, where nothing is damaged."""
+    """Return what is outdated, where nothing is damaged."""
     found = examine(experiment, **options)
     assert found.damaged == {}
     return found.outdated
@@ -229,7 +229,7 @@ def test_what_has_no_effect_on_weights_outdates_none(tmp_path, write_experiment,
 
 
 def prepare(experiment, artifacts, table):
-    """What the stage of that name writes, with small copies that differ as the tables do."""
+    """Write what the stage of that name writes, with small copies that differ as the tables do."""
     with recorded(artifacts.images, Record.of(experiment, "prepare", [])) as path:
         path.write_text(table)
     artifacts.cache.mkdir(exist_ok=True)
@@ -305,7 +305,7 @@ def test_a_record_of_a_stage_or_model_that_there_is_not_is_outdated(experiment, 
 
 
 def test_every_bit_of_a_record_counts(experiment, artifacts):
-    """Of those that leave it JSON: the others are no JSON."""
+    """Flips bits that leave it JSON: the others are no JSON."""
     text = artifacts.tuning.read_bytes()
     for place in range(0, len(text), 61):
         changed_text = bytearray(text)

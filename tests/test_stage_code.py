@@ -94,7 +94,7 @@ COMPUTING = {
 
 
 def imported_names(module):
-    """What a module imports, as (module, name or None)."""
+    """Return what a module imports, as (module, name or None)."""
     tree = ast.parse(_source(f"pipeline.{module}").read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -113,7 +113,7 @@ def votes(masks, size, fmt):
 
 
 def misread(mask, size, fmt):
-    """What becomes of a mask when its text, along the other direction, is read as this format says."""
+    """Return what a mask becomes when its text, along the other direction, is read as this format says."""
     height, width = size
     if fmt == "kaggle":
         return transpose(mask, size)  # row-major numbers, taken for column-major ones

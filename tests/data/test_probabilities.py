@@ -206,7 +206,7 @@ def test_a_whole_array_of_another_place_is_refused(tmp_path):
 
 
 def test_every_flipped_bit_is_refused_or_changes_nothing(tmp_path, place):
-    """Of the array's files, and of the file with their checksums."""
+    """Flips bits of the array's files, and of the file with their checksums."""
     system, root, url = place
     path = tmp_path / "oof.zarr"
     write_probabilities(path, IDS, (8, 6), [maps()], record(tmp_path), url)

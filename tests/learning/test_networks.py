@@ -247,7 +247,7 @@ def copied(saved, tmp_path):
 
 
 def test_every_flipped_bit_of_weights_is_refused_or_changes_nothing(copied):
-    """Of the file, and of what is known of it; the network is the same wherever none is refused."""
+    """Flips bits of the file, and of what is known of it; the network is the same wherever none is refused."""
     about = record_of(copied)
     network = json.loads(about.read_text())["network"]
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What the sample submission decides, through the command line of `lint`."""
+"""The sample submission decides, through the command line of `lint`."""
 
 import json
 

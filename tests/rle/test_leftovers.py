@@ -1,4 +1,4 @@
-"""What other programs leave in tables is read where it can mean one thing only, or else named."""
+"""Leftovers of other programs in tables are read where they can mean one thing only, or else named."""
 
 import pytest
 

@@ -108,7 +108,7 @@ def test_rows_of_different_images_are_never_merged(command_line, tmp_path):
 
 
 def test_a_text_of_its_own_that_is_as_long_as_a_cell_is_written(command_line, tmp_path):
-    """What would be refused as cut off in a file of somebody else's."""
+    """A text that would be refused as cut off in somebody else's file."""
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     text = " ".join(f"{100_000 + 100 * run} {10 if run < 8 else 1}" for run in range(3640))
     assert len(text) == 32_767

@@ -33,7 +33,7 @@ def losing(tmp_path, competition, write_experiment, command_line):
 
 
 def plant(artifacts):
-    """Of one fold's masks half is faint; the other's images have as much again, less bright, where nothing is."""
+    """Half of one fold's masks is faint; the other's images have as much again, less bright, where nothing is."""
     masks = np.array(open_small(artifacts.cache / "train_masks.npy")[..., 0]) > 127
     fold = read_folds(artifacts)["fold"].to_numpy()
     blocks = np.kron(np.indices((8, 8)).sum(axis=0) % 2, np.ones((8, 8), int))

@@ -1,4 +1,4 @@
-"""What images and mask files hold reaches the small copies whole, or `prepare` says what would be lost."""
+"""All that images and mask files hold reaches the small copies whole, or `prepare` says what would be lost."""
 
 import os
 import resource

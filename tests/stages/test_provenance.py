@@ -82,7 +82,7 @@ DAMAGES = {
 
 @pytest.fixture(scope="module")
 def damaged(one_network, tmp_path_factory, python):
-    """What a dry run says of a run in which everything is damaged."""
+    """Output of a dry run of a run in which everything is damaged."""
     run = one_network.copy(tmp_path_factory.mktemp("damaged") / "run")
     for artifact, damage in DAMAGES.values():
         damage(artifact(run.artifacts))
@@ -232,7 +232,7 @@ def test_records_from_the_future_are_no_obstacle(run, python):
     ids=["all in the future", "all in the past", "falling", "rising"],
 )
 def test_times_decide_nothing(run, plan, times):
-    """What is copied, checked out or restored has any times, in any order, and none of Snakemake's notes."""
+    """Files that are copied, checked out or restored have any times, in any order, and none of Snakemake's notes."""
     for number, path in enumerate(records_of(run)):
         os.utime(path, (times(number), times(number)))
     os.utime(run.artifacts.truth, (FUTURE, FUTURE))

@@ -1,4 +1,4 @@
-"""What surrounds a run: names of folders, other people's files, homes and read-only places."""
+"""Surroundings of a run: names of folders, other people's files, homes and read-only places."""
 
 import os
 import shlex

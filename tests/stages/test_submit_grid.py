@@ -63,7 +63,7 @@ def pixels_of(text, shape, fmt):
 
 @pytest.fixture(scope="module", params=[(c, s) for c in CLASSES for s in SIZES], ids="-".join)
 def prepared(request, tmp_path_factory, write_experiment):
-    """What `submit` needs: the experiment's file, the classes, the sizes and the true maps of the test images."""
+    """Inputs of `submit`: the experiment's file, the classes, the sizes and the true maps of the test images."""
     classes, sizes = request.param
     folder = tmp_path_factory.mktemp("grid")
     rng = np.random.default_rng(0)
