@@ -36,16 +36,17 @@ def locate(
     data: np.ndarray,
     begin: int,
     size: int,
-    width: int,
+    width: int | None,
     wanted: list[int],
     separator: str = ",",
     first: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers int64 (N,) and where the wanted fields begin and end, int64 (N, C, 2); without blank lines.
 
-    width: the fields that a row has. first: the number of the row at `begin`.
+    width: the fields that a row has; None: as many as the first row. first: the number of the row at `begin`.
     """
     count, last, open_quote, rows, fields, widths = _scan(data, begin, size, wanted, separator)
+    width = int(widths[0]) if width is None else width
     ragged = np.flatnonzero(widths[:count] != width)
     if open_quote:
         raise RleError(f"{name} row {last + first - 1}: a quote is opened and never closed")
@@ -79,13 +80,13 @@ def check_rows(path: str | PathLike, separator: str = ",") -> None:
     """RleError unless all rows of a table have as many fields as its header, and end with a newline."""
     data, size = load(Path(path))
     begin = len(BYTE_ORDER_MARK) if data[:3].tobytes() == BYTE_ORDER_MARK else 0
-    *_, rows, _, widths = _scan(data, begin, size, [], separator)
-    locate(str(path), data, begin, size, int(widths[0]), [], separator, first=1)
-    if kernels.count_byte(data, begin, size, kernels.RETURN):
-        alone = (data[: size - 1] == kernels.RETURN) & (data[1:size] != kernels.NEWLINE)
+    rows, fields = locate(str(path), data, begin, size, None, [0], separator, first=1)
+    returns = np.flatnonzero(data[: max(size - 1, 0)] == kernels.RETURN)
+    alone = returns[data[returns + 1] != kernels.NEWLINE]
+    if alone.size:
         within_quotes = np.bitwise_xor.accumulate(data[: size - 1] == kernels.QUOTE)
-        for at in np.flatnonzero(alone & ~within_quotes)[:1]:
-            row = rows[kernels.count_lines(data, begin, at)] + 1
+        for at in alone[~within_quotes[alone]][:1]:
+            row = rows[np.searchsorted(fields[:, 0, 0], at, side="right") - 1]
             raise RleError(f"{path} row {row}: a carriage return without a newline")
 
 

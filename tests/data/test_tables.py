@@ -45,6 +45,7 @@ def test_tables_are_read_packed_or_not(tmp_path, name, content):
         (b"id,rle\na,1 1\n  \n", " row 3: 1 fields, but the header has 2; spaces only: delete the row"),
         (b"id,rle\ra,1 1\r", " row 1: a carriage return without a newline"),
         (b"id,rle\r\na,1 1\r\r\n", " row 2: a carriage return without a newline"),
+        (b'a,b\n"x\ny\nz",1\n2,3\r4\n', " row 3: a carriage return without a newline"),
         (b"id;rle\na;1 1\n", ": the first line must name the columns, not 'id;rle' (columns are parted by semicolons"),
         (b"sep=,\nid,rle\na,1 1\n", ": the first line must name the columns, not 'sep=,' (a line for Excel only"),
         (b"<html>\n", ": the first line must name the columns, not '<html>' (the file is a web page"),
