@@ -1,5 +1,6 @@
 """CSV files of RLE texts <-> `RleTable`, without pandas: the file's bytes are parsed where they lie."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -115,22 +116,20 @@ def write_csv(
     names = (lambda id: (id,)) if len(columns) == 2 else split_class
     keyed = zip(ids, texts, *([] if sizes is None else [sizes]), strict=True)
     rows = ((*names(id), text, *(map(str, size[0]) if size else ())) for id, text, *size in keyed)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        file.write(",".join(map(_quoted, [*columns, *([] if sizes is None else ["height", "width"])])) + "\n")
-        try:
-            file.writelines(",".join(map(_quoted, row)) + "\n" for row in rows)
-        except RleError:
-            raise
-        except UnicodeEncodeError as error:
-            raise RleError(f"{path}: cannot be written in UTF-8: {shown(error.object)}") from None
-        except ValueError as error:
-            raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
+    try:
+        write_rows(path, [*columns, *([] if sizes is None else ["height", "width"])], rows)
+    except RleError:
+        raise
+    except UnicodeEncodeError as error:
+        raise RleError(f"{path}: cannot be written in UTF-8: {shown(error.object)}") from None
+    except ValueError as error:
+        raise RleError(f"{path}: ids and texts (or sizes) differ in number ({error})") from None
 
 
 def write_rows(path: str | PathLike, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Write texts in columns as a CSV file, as `write_csv` does."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        file.writelines(",".join(map(_quoted, row)) + "\n" for row in (header, *rows))
+        file.writelines(",".join(map(_quoted, row)) + "\n" for row in itertools.chain([header], rows))
 
 
 def _quoted(field: str) -> str:
