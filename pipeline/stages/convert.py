@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -35,6 +35,7 @@ from pipeline.csv_options import (
 )
 from pipeline.errors import DataError, some
 from pipeline.rle import (
+    CLASS_SEPARATOR,
     RleFormat,
     RleTable,
     edges_to_text,
@@ -46,6 +47,9 @@ from pipeline.rle import (
     split_class,
     write_csv,
 )
+
+if TYPE_CHECKING:
+    from pipeline.data.folders import ImageFolder  # with Pillow, which takes a tenth of a second
 
 LONGEST_SIDE = 2**20
 """Pixels of a PNG that is written."""
@@ -118,21 +122,20 @@ def alike(a: RleFormat, b: RleFormat) -> bool:
     return a.order == b.order and all(fmt.style in ("pairs", "gaps") for fmt in (a, b))
 
 
-def class_folders(folder: Path) -> list[Path]:
+def class_folders(folder: ImageFolder) -> list[Path]:
     """The folders of a folder that has no image itself, each of a class; nothing where it has images."""
-    from pipeline.data.folders import FOLDERS, ImageFolder
+    from pipeline.data.folders import FOLDERS
 
-    listed = ImageFolder.open(folder)
-    names = [] if listed.files else listed.unread.get(FOLDERS, [])
-    return [folder / name for name in names if not name.startswith(".")]
+    names = [] if folder.files else folder.unread.get(FOLDERS, [])
+    return [folder.path / name for name in names if not name.startswith(".")]
 
 
 def not_read(folder: Path) -> list[str]:
     """Describe what is no mask in a folder of masks, or in its folders of classes."""
     from pipeline.data.folders import FOLDERS, ImageFolder
 
-    classes = class_folders(folder)
     top = ImageFolder.open(folder)
+    classes = class_folders(top)
     others = [name for name in top.unread.pop(FOLDERS, []) if folder / name not in classes]
     top.unread.update({FOLDERS: others} if others else {})
     listed = [top, *map(ImageFolder.open, classes)]
@@ -145,15 +148,17 @@ def read_folders(folder: Path, threshold: int | None, exif: str) -> tuple[RleTab
     Returns:
         The masks and the names of the columns for them.
     """
-    folders = class_folders(folder)
+    from pipeline.data.folders import ImageFolder
+
+    folders = class_folders(ImageFolder.open(folder))
     if not folders:
         return read_folder(folder, threshold, exif), COLUMNS
-    tables = [read_folder(each, threshold, exif) for each in folders]
-    table = RleTable(
-        [f"{image_id}/{each.name}" for each, table in zip(folders, tables, strict=True) for image_id in table.ids],
-        np.cumsum([0, *(count for table in tables for count in np.diff(table.offsets))]),
-        *(np.concatenate([getattr(table, part) for table in tables]) for part in ("edges", "heights", "widths")),
-    )
+    tables = []
+    for each in folders:
+        table = read_folder(each, threshold, exif)
+        ids = [f"{image_id}{CLASS_SEPARATOR}{each.name}" for image_id in table.ids]
+        tables.append(replace(table, ids=ids))
+    table = RleTable.stacked(tables)
     by_image = sorted(range(len(table)), key=lambda row: split_class(table.ids[row])[0])
     return table.take(by_image), (COLUMNS[0], CLASS_COLUMN, COLUMNS[1])
 
