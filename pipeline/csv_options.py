@@ -222,11 +222,11 @@ def align(table: RleTable, ids: list[str], path: Path, reference: Path) -> RleTa
         problems.append(f"{len(missing)} of the {len(ids)} ids of {reference.name} are missing: {some(missing)}")
     if extra:
         problems.append(f"{len(extra)} ids are not in {reference.name}: {some(extra)}")
-    from pipeline.linting.sample import other_spellings  # lint's, seldom needed here
-
-    if spellings := other_spellings(extra, missing):
-        examples = some([f"{spelt!a} for {right!a}" for spelt, right in spellings.items()], most=2)
-        problems.append(f"{len(spellings)} ids are spelt otherwise only: {examples}")
     if problems:
+        from pipeline.linting.sample import other_spellings  # lint's, seldom needed here
+
+        if spellings := other_spellings(extra, missing):
+            examples = some([f"{spelt!a} for {right!a}" for spelt, right in spellings.items()], most=2)
+            problems.append(f"{len(spellings)} ids are spelt otherwise only: {examples}")
         raise DataError(f"{path}: {'; '.join(problems)}")
     return table.take(np.array([row_of[row_id] for row_id in ids], np.int64))
