@@ -177,7 +177,8 @@ def about_images(read: Submission, size_of: SizeOf, folder: Path) -> list[Findin
 
 def about_cut_cells(read: Submission) -> list[Finding]:
     """A finding where the longest texts are as long as what another program keeps of one."""
-    texts = [row.fields[read.places[-1]] for row in read.rows]
+    place = read.places[-1]
+    texts = [row.fields[place] for row in read.rows]
     found = cut_off(np.array([len(text) for text in texts], np.int64), texts.__getitem__)
     if found is None:
         return []

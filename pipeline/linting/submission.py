@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -91,12 +92,12 @@ class Submission:
         """Column names that the header has several times."""
         return [name for name, count in Counter(self.header).items() if count > 1]
 
-    @property
+    @cached_property
     def places(self) -> tuple[int, ...]:
         """Indices of ``columns`` in the header."""
         return tuple(self.header.index(name) for name in self.columns)
 
-    @property
+    @cached_property
     def other_columns(self) -> dict[str, int]:
         """Names and indices of the columns that hold neither ids nor classes nor texts."""
         return {name: at for at, name in enumerate(self.header) if at not in self.places}
