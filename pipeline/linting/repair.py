@@ -181,7 +181,7 @@ def without_repeats(read: Submission, diagnosis: Diagnosis) -> list[Row]:
     seen: dict[str, set[tuple[str, ...]]] = {}
     counts = Counter(read.ids)
     for row in read.rows:
-        most = 1 if expected is None or expected.by_image else expected.most(diagnosis.key(row))
+        most = 1 if expected is None else expected.most(diagnosis.key(row))
         if most is not None and most > 1:
             if counts[row.id] != most:
                 raise DataError(f"{read.path} {row}: the id has {counts[row.id]} rows, the sample has {most} of it")

@@ -147,7 +147,7 @@ def _about_repeated(read: Submission, expected: Expected | None) -> list[Finding
         rows_of.setdefault(row.id, []).append(row)
     equal, different, miscounted = [], [], []
     for row_id, rows in rows_of.items():
-        most = 1 if expected is None or expected.by_image else expected.most(row_id)
+        most = 1 if expected is None else expected.most(row_id)
         distinct = len({tuple(row.fields) for row in rows})
         if most is not None and most > 1:
             if len(rows) != most:
