@@ -14,7 +14,6 @@ agree and next to none objects: a single mask, or a few, may look like anything.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,8 +24,8 @@ from pipeline.rle.masks import LONGEST_SIDE
 
 Size = tuple[int, int]
 
-SAMPLED = 100  # masks whose directions are looked at, if they have no more edges together than these:
-MOST_EDGES = 500_000  # which takes half a second
+SAMPLED = 100  # masks of a file that are examined, if they have no more edges together than these:
+MOST_EDGES = 500_000  # whose directions take half a second
 FEWEST = 3  # masks that say something about a file
 OBJECTING = 0.1  # of the votes: from here on masks that look right acquit the file
 STRIPES = 2.0  # times the runs across, from which a reading is the wrong one; right ones are 20 times better
@@ -184,12 +183,21 @@ class Readings:
         return f"{better} of {len(self.lines)} masks looked at have {STRIPES:g} times as many runs across, or more"
 
 
-def readings(masks: Iterable[Mask], fmt: RleFormat) -> Readings:
-    """Read the first few masks whose size is known, the rougher the fewer; one run alone has no direction."""
-    telling = list(itertools.islice(filter(has_direction, masks), SAMPLED))
-    within = int(np.searchsorted(np.cumsum([mask.edges.size for mask in telling]), MOST_EDGES, side="right"))
+def spread_over(masks: Sequence[Mask]) -> list[Mask]:
+    """Choose masks from all over a file, ``SAMPLED`` at most."""
+    places = np.unique(np.linspace(0, len(masks) - 1, SAMPLED).astype(int)) if masks else []
+    return [masks[at] for at in places]
+
+
+def within_limit(masks: Sequence[Mask]) -> int:
+    """The number of the first masks that have ``MOST_EDGES`` edges together at most."""
+    return int(np.searchsorted(np.cumsum([mask.edges.size for mask in masks]), MOST_EDGES, side="right"))
+
+
+def readings(telling: Sequence[Mask], fmt: RleFormat) -> Readings:
+    """Read the first few of some masks, all with a direction; the rougher they are, the fewer are read."""
     said, turned, repeating, lines = [], [], [], []
-    for mask in telling[: max(FEWEST, within)]:
+    for mask in telling[: max(FEWEST, within_limit(telling))]:
         line = _line(mask, fmt)
         said.append(_runs_across(mask, line))
         turned.append(_runs_across(mask, sum(mask.size) - line))
@@ -211,8 +219,7 @@ def spread_readings(masks: Sequence[Mask], fmt: RleFormat) -> Readings:
     telling = [mask for mask in known if has_direction(mask)]
     if len(telling) < TELLING * sum(mask.edges.size > 0 for mask in known):
         telling = []
-    places = np.unique(np.linspace(0, len(telling) - 1, SAMPLED).astype(int)) if telling else []
-    return readings([telling[at] for at in places], fmt)
+    return readings(spread_over(telling), fmt)
 
 
 def _repeats(mask: Mask) -> set[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.findings import FEWEST, Mask, distinct, repeating_line
+from pipeline.findings import FEWEST, SAMPLED, Mask, distinct, repeating_line, spread_over, within_limit
 from pipeline.linting.submission import Finding, Row, Size, SizeOf
 from pipeline.rle import area, iou
 
@@ -18,8 +18,6 @@ MANY_IDENTICAL = 0.2
 MANY_ALIKE = 0.3  # share of those that are compared
 WHOLE = 0.99  # share of the image that counts as all of it
 ALIKE = 0.98  # IoU of nearly identical masks; among 100 portraits of different people the largest is 0.944
-COMPARED = 100  # masks that are compared in pairs, if they have no more edges together than these:
-MOST_EDGES = 500_000
 USUAL = (0.05, 0.95)  # quantiles of the training areas
 BESIDE = 1.25  # times beyond a quantile, from which an area is outside
 FAR = 2.0  # times larger than the largest training area, or smaller than the smallest
@@ -116,7 +114,8 @@ def _about_twins(masks: list[Mask], count: int) -> list[Finding]:
         largest = max(groups.values())
         what = f"{twins} of {count} masks are identical to another one"
         return [Finding("warning", what, f"{largest} rows have one and the same mask", fix)]
-    looked_at = _spread(masks)
+    spread = spread_over(masks)
+    looked_at = spread[: within_limit(spread)]
     if len(looked_at) < FEWEST:
         return []
     alike = np.zeros((len(looked_at), len(looked_at)), bool)
@@ -131,13 +130,6 @@ def _about_twins(masks: list[Mask], count: int) -> list[Finding]:
         return []
     what = f"{near} of {len(looked_at)} masks are nearly identical to others"
     return [Finding("warning", what, f"their IoU is at least {ALIKE}", fix)]
-
-
-def _spread(masks: list[Mask]) -> list[Mask]:
-    """Some masks from all over the file, the rougher the fewer."""
-    chosen = [masks[at] for at in np.unique(np.linspace(0, len(masks) - 1, COMPARED).astype(int))] if masks else []
-    within = int(np.searchsorted(np.cumsum([mask.edges.size for mask in chosen]), MOST_EDGES, side="right"))
-    return chosen[:within]
 
 
 # ------------------------------------------------------------------------------------------ with the training masks
@@ -261,7 +253,7 @@ def about_extent(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]], 
 def _other_lines(masks: list[tuple[Row, Mask]], sample: list[tuple[Row, Mask]]) -> str | None:
     """Evidence from how long lines are as the runs repeat, image by image where both files have it."""
     found, known = ({row.id: mask for row, mask in side if mask.edges.size >= 8} for side in (masks, sample))
-    ids = [row_id for row_id in known if row_id in found][:COMPARED]
+    ids = [row_id for row_id in known if row_id in found][:SAMPLED]
     common = [(repeating_line(found[row_id]), repeating_line(known[row_id])) for row_id in ids]
     if len(common) < FEWEST:
         return None
