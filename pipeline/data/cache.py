@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.artifacts import Artifacts, need, read_json
 from pipeline.blocks import block_checksums, is_as_written
 from pipeline.data.classes import mask_id, mask_ids, rle_column
-from pipeline.data.folders import one_spelling
+from pipeline.data.pairs import have_suffixes
 from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.geometry import Fit, shrink
@@ -83,8 +83,7 @@ def ids_have_suffixes(artifacts: Artifacts) -> bool:
     if not artifacts.images.exists():
         return False
     images = read_images(artifacts, "train")
-    names = (one_spelling(Path(path).name) for path in images["path"])
-    return sum(one_spelling(i) == name for i, name in zip(images["image_id"], names, strict=True)) * 2 > len(images)
+    return have_suffixes(dict(zip(images["image_id"], map(Path, images["path"]), strict=True)))
 
 
 EMPTY_STRATUM = 0

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipeline.data.folders import FOLDERS, ImageFolder, one_form, shown, without_suffix
+from pipeline.data.folders import FOLDERS, ImageFolder, one_form, one_spelling, without_suffix
 from pipeline.errors import DataError, some
+from pipeline.rle import shown
 
 MOST_COMPARED = 200
 """Ids without a file for which a reason is looked for."""
@@ -48,7 +49,7 @@ def left_over(folder: ImageFolder, paths: dict[str, Path | None]) -> list[str]:
 
 def have_suffixes(paths: dict[str, Path]) -> bool:
     """Return True where most ids are the whole names of their files, suffixes included."""
-    return sum(without_suffix(image_id) != image_id for image_id in paths) * 2 > len(paths)
+    return sum(one_spelling(image_id) == one_spelling(path.name) for image_id, path in paths.items()) * 2 > len(paths)
 
 
 def find_copies(names: Iterable[str], folder: ImageFolder) -> list[str]:

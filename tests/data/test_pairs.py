@@ -94,6 +94,10 @@ def test_pairs_and_whether_ids_have_suffixes(folder):
     assert not have_suffixes(pair_ids(["c", "a", "b"], listed, "t.csv"))
 
 
+def test_ids_that_end_like_files_are_not_the_whole_names_of_files_with_two_suffixes(folder):
+    assert not have_suffixes(pair_ids(["a.jpg", "b.jpg"], folder("a.jpg.png", "b.jpg.png"), "t.csv"))
+
+
 @pytest.mark.parametrize(
     ("name", "original"),
     [
