@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,10 @@ class Record:
         folder = Artifacts.of(experiment).folder
         identities = {os.path.relpath(path, folder): identity(path) for path in inputs}
         return cls(folder, stage, model, settings_of(experiment, stage, model), code_of(stage), identities)
+
+    def reading(self, artifact: Path) -> Record:
+        """Return the record of what reads one more artifact."""
+        return replace(self, inputs={**self.inputs, os.path.relpath(artifact, self.folder): identity(artifact)})
 
     def write(self, place: Path, *artifacts: Path, **about: Any) -> None:
         """Write a JSON file with this record.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.findings import FEWEST, STRIPES
 from pipeline.rle import FORMATS, RleFormat, transpose
 
 Size = tuple[int, int]
@@ -19,10 +20,6 @@ Size = tuple[int, int]
 LOOKED_AT = 200
 """Masks that vote at most, if they have no more edges together than these:"""
 MOST_EDGES = 5_000_000
-FEWEST = 3
-"""Masks that must look turned."""
-STRIPES = 2.0
-"""Times the runs across, from which a reading looks wrong; those of portraits have 3 to 50."""
 WRAPS = 1
 """Line ends that most runs may run over in the better reading: one is usual for what lies around a shape."""
 WHOLE = 0.5
@@ -55,8 +52,8 @@ class Votes:
                 continue
             said, other = (height, width) if fmt.order == "F" else (width, height)
             in_file_order = mask if fmt.order == "F" else transpose(mask, (height, width))
-            across = _runs_across(in_file_order, said, other)
-            across_turned = _runs_across(in_file_order, other, said)
+            across = runs_across(in_file_order, said, other)
+            across_turned = runs_across(in_file_order, other, said)
             ratios.append(across / across_turned)
             fits = _usual_wraps(in_file_order, other) <= WRAPS and _at_border(in_file_order, said) <= WHOLE
             turned += ratios[-1] >= STRIPES and fits
@@ -86,7 +83,7 @@ def fitting_format(fmt: RleFormat) -> str | None:
     return found[0].name if found else None
 
 
-def _runs_across(edges: np.ndarray, line: int, lines: int) -> int:
+def runs_across(edges: np.ndarray, line: int, lines: int) -> int:
     """Runs of a mask across its lines, if these are so long and so many."""
     return transpose(edges, (line, lines)).size // 2
 

@@ -64,11 +64,6 @@ class ImageFolder:
                 folder.unread.setdefault(kinds[name], []).append(name)
         return folder
 
-    @classmethod
-    def of(cls, path: Path, files: Iterable[Path]) -> ImageFolder:
-        """A folder of which only some files count."""
-        return cls(path, {file.name: file for file in files})
-
     def need_images(self, setting: str) -> ImageFolder:
         """Return the folder itself, unless it holds something, but no image.
 

@@ -131,12 +131,14 @@ def value_extremes(path: Path) -> ValueRange:
     return ValueRange(low, high)
 
 
-def decoding_memory(path: Path, at_least: tuple[int, int]) -> int:
+def decoding_memory(path: Path, at_least: tuple[int, int], exif: Exif) -> int:
     """Bytes that ``read_image`` and a mask of the image's size take together at most."""
     with open_stored(path) as stored:
         stored.draft(max(at_least))
         size = stored.header.height, stored.header.width
-        needed = _memory(stored, _target_size(stored.decoded_size, at_least)) + MASK_BYTES * math.prod(size)
+        turned = stored.header.size(exif) != size
+        target = _target_size(stored.decoded_size, at_least[::-1] if turned else at_least)
+        needed = _memory(stored, target) + MASK_BYTES * math.prod(size)
         DECODING.check(needed, path, size, "for the image and its mask")
         return needed
 

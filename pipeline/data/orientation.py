@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.data.direction import runs_across
 from pipeline.data.image_files import Header
 from pipeline.data.images import Exif
 from pipeline.data.sources import Sample, Source
@@ -62,21 +63,16 @@ def fit_of_runs(masks: Iterable[np.ndarray], size: tuple[int, int], order: Liter
         masks: column-major edges as read, of an image of that (height, width).
         order: of the texts that they were read from.
     """
-    pixels = size[0] * size[1]
-    line = size[0] if order == "F" else size[1]
+    line, lines = size if order == "F" else size[::-1]
     said = other = 0
     for edges in masks:
         if edges.size >= 4 and size[0] != size[1]:  # one run alone has no direction
             runs = edges if order == "F" else transpose(edges, size)
-            said += _runs_across(runs, line, pixels)
-            other += _runs_across(runs, sum(size) - line, pixels)
+            said += runs_across(runs, line, lines)
+            other += runs_across(runs, lines, line)
     if said >= STRIPES * other:
         return "other" if other else None
     return "said" if other >= STRIPES * said else None
-
-
-def _runs_across(edges: np.ndarray, line: int, pixels: int) -> int:
-    return transpose(edges, (line, -(-pixels // line))).size // 2
 
 
 def describe_orientations(samples: Sequence[Sample], headers: Mapping[Path, Header], exif: Exif) -> str | None:

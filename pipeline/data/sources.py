@@ -337,7 +337,6 @@ class EasyPortraitSource:
         if subset == "train" or self._has_split(split):
             annotations, masks = self._files_of("annotations", split)
             self.notes += unread_notes(annotations)
-        if subset == "train" or self._has_split(split):
             check_pairs(images, masks, "annotation", self.root / "annotations" / split, folder)
         users = self._users_of(split)
         self.samples += [Sample(i, path, subset, users.get(i, "")) for i, path in images.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ import imagecodecs  # noqa: F401, which tifffile decompresses with: a bundle lis
 import numpy as np
 import tifffile
 
-from pipeline.data.image_files import BAND_PIXELS, Header, decoding, refusal_of
+from pipeline.data.image_files import BAND_PIXELS, EXIF_ORIENTATION, Header, decoding, refusal_of
 from pipeline.errors import DataError
 
 NUMBERS = {"b": "unsigned", "u": "unsigned", "i": "signed", "f": "float"}
@@ -48,9 +49,8 @@ class TiffImage:
         sides = (page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel, *parts)
         if not all(isinstance(side, int) and side > 0 for side in sides):
             raise DataError(f"{path}: cannot be decoded: its header is damaged")
-        self.deep = page.bitspersample > 8 or page.dtype.kind in "if"
         pages = max(len(full) * page.imagedepth, self._stacked())
-        tag = page.tags.get(274)
+        tag = page.tags.get(EXIF_ORIENTATION)
         self.header = Header(
             kind="TIFF",
             height=page.imagelength,
@@ -83,7 +83,7 @@ class TiffImage:
         elif page.photometric not in (GREY, WHITE_IS_ZERO, RGB, PALETTE, YCBCR):
             strange = NAMES.get(page.photometric, str(page.photometric))
         refusal = refusal_of(header.pages, header.channels, strange)
-        return Header(**{**header.__dict__, "refusal": refusal})
+        return replace(header, refusal=refusal)
 
     def _colours(self) -> str:
         photometric = self.page.photometric
@@ -198,7 +198,7 @@ class TiffImage:
         for rows in self._stored():
             if colours is not None:
                 yield colours[rows[..., 0]]
-            elif self.deep:
+            elif self.header.deep:
                 yield self._white_is_white(rows)
             else:
                 grey = self._white_is_white(rows)

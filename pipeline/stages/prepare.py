@@ -47,7 +47,6 @@ from pipeline.data.images import (
 )
 from pipeline.data.orientation import Fit, Fits, FitsOtherwise, describe_orientations, fit_of_runs, true_edges
 from pipeline.data.sources import Sample, Source, open_source
-from pipeline.data.tables import read_table
 from pipeline.errors import DataError, some
 from pipeline.geometry import shrink
 from pipeline.locks import one_at_a_time
@@ -85,14 +84,14 @@ def prepare(experiment: ExperimentOption, overrides: OverridesOption = None, qui
             examiner = Examiner(source, settings.data, settings.image, headers, reading)
             counts, fits = _prepare(examiner, table, folder, console)
             if settings.data.source == "kaggle":
-                source.notes += check_direction(source, settings.data, table)
+                source.notes += check_direction(source, settings.data, headers)
             # From here to the end nothing fails but the process itself; the old table must not outlive its cache.
             record_of(artifacts.cache).unlink(missing_ok=True)
             artifacts.images.unlink(missing_ok=True)
         if settings.data.knows_test_truth:
             with recorded(artifacts.truth, record) as truth:
                 _copy_test_masks(table, truth, settings.data)
-    with_table = Record.of(settings, "prepare", [*settings.data.found_places, artifacts.images])
+    with_table = record.reading(artifacts.images)
     record_cache(artifacts.cache, with_table)
     write_range(artifacts.image_range, reading.values, with_table)
     for note in source.notes:
@@ -119,11 +118,11 @@ def fetch_data(data: DataSettings, console: Console) -> None:
     console.print(f"prepare: {len(names)} files copied from {data.url} to {data.root}")
 
 
-def check_direction(source: Source, data: KaggleData, table: Path) -> list[str]:
+def check_direction(source: Source, data: KaggleData, headers: Mapping[Path, Header]) -> list[str]:
     """Refuse masks that look written along the other direction than ``data.format`` says.
 
     Args:
-        table: ``images.csv``.
+        headers: of the images' files.
 
     Returns:
         What is to be said where ``data.format_checked`` lets them pass.
@@ -131,20 +130,17 @@ def check_direction(source: Source, data: KaggleData, table: Path) -> list[str]:
     Raises:
         DataError: naming the format that fits.
     """
-    rows = read_table(table, usecols=["image_id", "subset", "height", "width"], dtype=str, keep_default_na=False)
-    sizes = dict(
-        zip(
-            zip(rows["subset"], rows["image_id"], strict=True),
-            zip(rows["height"].astype(int), rows["width"].astype(int), strict=True),
-            strict=True,
-        )
-    )
+
+    def size_of(sample: Sample) -> tuple[int, int]:
+        return (headers.get(sample.path) or read_header(sample.path)).size(data.exif)
+
     fmt, said = get_format(data.format), []
     for subset, csv_name in (("train", data.train_csv), ("test", data.test_truth)):
         samples = [sample for sample in source.samples if sample.subset == subset and csv_name]
         in_any_order = np.random.default_rng(0).permutation(len(samples))  # masks from all over the CSV
-        sized = ((samples[number], sizes[subset, samples[number].image_id]) for number in in_any_order)
-        votes = Votes.count(((edges, size) for each, size in sized for edges in source.true_edges(each, *size)), fmt)
+        sized = ((samples[number], size_of(samples[number])) for number in in_any_order)
+        able = ((each, size) for each, size in sized if size[0] != size[1])  # of square images no mask can tell
+        votes = Votes.count(((edges, size) for each, size in able for edges in source.true_edges(each, *size)), fmt)
         if not votes.convict:
             continue
         problem = f"{data.root / csv_name}: masks look turned: {votes.evidence(fmt)}"
@@ -261,7 +257,7 @@ class Examiner:
     def examine(self, sample: Sample, row: int, copies: SmallCopies) -> Examined | DataError:
         """Decode an image, check its masks against it, and fill its small copies, the ``row``th of its subset."""
         try:
-            with DECODING.taking(decoding_memory(sample.path, self.image.size)):
+            with DECODING.taking(decoding_memory(sample.path, self.image.size, self.reading.exif)):
                 return self._examine(sample, row, copies)
         except DataError as error:
             return error

@@ -16,6 +16,7 @@ from pipeline.data.folders import by_stem, list_images
 from pipeline.data.images import (
     Reading,
     ValueRange,
+    decoding_memory,
     mask_edges,
     perceptual_hash,
     read_class_map,
@@ -537,3 +538,11 @@ def test_the_hashes_of_different_pictures_are_far_apart():
     distances = [(a ^ b).bit_count() for n, a in enumerate(hashes) for b in hashes[n + 1 :]]
     assert min(distances) > 10
     assert all(0 <= value < 2**64 for value in hashes)
+
+
+def test_the_memory_of_an_image_on_its_side_is_that_of_the_size_which_it_is_read_at(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (6000, 3000)).save(tmp_path / "a.png", exif=exif)
+    upright, stored = (decoding_memory(tmp_path / "a.png", (64, 1024), exif) for exif in ("apply", "ignore"))
+    assert upright == decoding_memory(tmp_path / "a.png", (1024, 64), "ignore") > stored
