@@ -47,11 +47,20 @@ def wait_for(text, process):
     while text not in Path(f"/proc/{process.pid}/maps").read_text():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_interrupt_during_the_imports_is_one_line(command):
-    with started(command, "--help") as process:
+def test_an_interrupt_during_the_imports_is_one_line(command, tmp_path):
+    """All commands import NumPy; in its place they get a module that interrupts them."""
+    (tmp_path / "numpy.py").write_text("import signal\n\nsignal.raise_signal(signal.SIGINT)\n")
+    with started(command, "--help", PYTHONPATH=f"{tmp_path}{os.pathsep}{PROJECT}") as process:
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == INTERRUPTED
+
+
+def test_an_interrupt_while_numpy_is_imported_is_one_line():
+    with started("train", "--help") as process:
         wait_for("multiarray", process)
         assert interrupt(process) == INTERRUPTED
 
