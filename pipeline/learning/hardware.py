@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -112,7 +111,7 @@ def choose_workers(wanted: int | str, device: torch.device, batch: int = 0) -> i
             return 0
         wanted = min(8, available_cores())
         room = _shared_room()
-        return 0 if room is None else int(min(wanted, room // max(1, AHEAD * batch)))
+        return 0 if room is None else min(wanted, room // max(1, AHEAD * batch))
     room, needed = _shared_room(), wanted * AHEAD * batch
     if wanted and (room is None or room < needed):
         what = "which cannot be written to" if room is None else f"which has {room / 1e6:.1f}"
@@ -123,10 +122,10 @@ def choose_workers(wanted: int | str, device: torch.device, batch: int = 0) -> i
     return wanted
 
 
-def _shared_room() -> float | None:
+def _shared_room() -> int | None:
     """Return the free bytes of the memory that processes share, None where it cannot be written to."""
     if sys.platform != "linux":
-        return math.inf
+        return sys.maxsize
     try:
         with tempfile.TemporaryFile(dir=SHARED_MEMORY):
             status = os.statvfs(SHARED_MEMORY)

@@ -74,6 +74,14 @@ def test_loaders_need_room_to_hand_batches_over(tmp_path, monkeypatch):
         choose_workers(1, CPU)
 
 
+def test_loaders_are_not_limited_where_there_is_no_such_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.learning.hardware.available_cores", lambda: 8)
+    monkeypatch.setattr("pipeline.learning.hardware.SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert choose_workers("auto", torch.device("mps"), 10**9) == 8
+    assert choose_workers(5, torch.device("mps"), 10**9) == 5
+
+
 def test_a_training_on_several_gpus_takes_all_or_hides_none(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.learning.hardware._reserved", [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
