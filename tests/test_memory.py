@@ -25,7 +25,7 @@ def test_threads_hold_no_more_than_there_is():
     for thread in threads:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
-    assert 50 <= most[0] <= 100
+    assert most[0] == 100
 
 
 def test_the_limits_of_a_job_within_its_machine_count(tmp_path):
