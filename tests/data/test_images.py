@@ -3,7 +3,6 @@ import io
 import os
 import socket
 import struct
-import zlib
 
 import cv2
 import imagecodecs
@@ -26,7 +25,7 @@ from pipeline.data.images import (
 )
 from pipeline.errors import DataError
 from pipeline.rle import from_edges
-from tests.pngs import png_chunk, write_grey_png
+from tests.pngs import SIGNATURE, png_chunk, write_grey_png
 
 # How an upright picture lies in a file, by EXIF orientation: where the file's first row and column are.
 STORED = {
@@ -370,7 +369,7 @@ def test_an_image_may_have_as_many_pixels_as_a_mask_can(tmp_path):
 
 def test_a_damaged_header_is_named(tmp_path):
     path = tmp_path / "short.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s5sI", 5, b"IHDR", b"", zlib.crc32(b"IHDR" + bytes(5))))
+    path.write_bytes(SIGNATURE + png_chunk(b"IHDR", bytes(5)))
     with pytest.raises(DataError, match=r"short\.png: Truncated IHDR chunk"):
         read_image(path)
 
